@@ -1,0 +1,168 @@
+package limit
+
+import (
+	"context"
+	"hash/maphash"
+	"math"
+	"sync"
+)
+
+const (
+	shards    = 64
+	probes    = 16   // cells looked at for one to give up
+	overflows = 1024 // counters of a shard that newcomers share when every cell belongs to an offender
+)
+
+// DefaultCapacity is how many counters a Memory of unset size holds, at about 100 bytes each.
+const DefaultCapacity = 1 << 18
+
+// Memory counts in this process, in bounded space.
+//
+// A full store gives up the counter whose window has ended, else the one furthest from its limit, among those that it looks at. It never gives up
+// one that has reached its limit in the running window, so no flood of other keys buys an offender a new quota. Where only such counters are
+// found, newcomers with the same limit share one counter: their quota shrinks, and nobody's is reset.
+type Memory struct {
+	high, low maphash.Seed
+	shard     [shards]shard
+}
+
+type shard struct {
+	mu       sync.Mutex
+	index    map[cellKey]int32
+	cells    []cell
+	hand     int // where the search for a cell to give up goes on
+	capacity int
+	overflow map[overflowKey]*cell
+	_        [24]byte // keeps locks of neighbours off one cache line
+}
+
+// cellKey is a keyed hash of 128 bits: nobody outside can choose keys that share a counter.
+type cellKey struct{ high, low uint64 }
+
+type overflowKey struct {
+	seconds int64
+	limit   uint32
+}
+
+type cell struct {
+	key     cellKey
+	start   int64
+	seconds int64
+	count   uint64
+	limit   uint32
+}
+
+// NewMemory is an empty store of at most capacity counters; zero means DefaultCapacity.
+func NewMemory(capacity int) *Memory {
+	if capacity <= 0 {
+		capacity = DefaultCapacity
+	}
+	m := &Memory{high: maphash.MakeSeed(), low: maphash.MakeSeed()}
+	for i := range m.shard {
+		m.shard[i] = shard{index: map[cellKey]int32{}, overflow: map[overflowKey]*cell{}, capacity: max(1, capacity/shards)}
+	}
+	return m
+}
+
+var _ Store = (*Memory)(nil)
+
+// Add never fails.
+func (m *Memory) Add(_ context.Context, hits []Hit, counts []uint64) error {
+	for i, h := range hits {
+		key := cellKey{maphash.String(m.high, h.Key), maphash.String(m.low, h.Key)}
+		s := &m.shard[key.high%shards]
+		s.mu.Lock()
+		counts[i] = s.add(key, h)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// Len is how many counters are held.
+func (m *Memory) Len() int {
+	n := 0
+	for i := range m.shard {
+		s := &m.shard[i]
+		s.mu.Lock()
+		n += len(s.cells) + len(s.overflow)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+func (s *shard) add(key cellKey, h Hit) uint64 {
+	if i, ok := s.index[key]; ok {
+		return s.cells[i].hit(h)
+	}
+	if h.Add == 0 {
+		return 0 // reading makes no counter
+	}
+	if len(s.cells) < s.capacity {
+		s.cells = append(s.cells, cell{key: key, start: h.Start})
+		s.index[key] = int32(len(s.cells) - 1)
+		return s.cells[len(s.cells)-1].hit(h)
+	}
+	i, ok := s.victim(h.Start)
+	if !ok {
+		return s.crowded(h)
+	}
+	delete(s.index, s.cells[i].key)
+	s.cells[i] = cell{key: key, start: h.Start}
+	s.index[key] = int32(i)
+	return s.cells[i].hit(h)
+}
+
+// hit counts in the window of h, or in a later one that the cell has already seen: the clock of two callers may differ by a little.
+func (c *cell) hit(h Hit) uint64 {
+	if h.Start > c.start {
+		c.start, c.count = h.Start, 0
+	}
+	c.seconds, c.limit = h.Seconds, h.Limit
+	if c.count > math.MaxUint64-uint64(h.Add) {
+		c.count = math.MaxUint64
+	} else {
+		c.count += uint64(h.Add)
+	}
+	return c.count
+}
+
+// victim is the cell to give up; now is the beginning of a running window, and so never later than the time.
+func (s *shard) victim(now int64) (int, bool) {
+	best, at := 1.0, -1
+	for range min(probes, len(s.cells)) {
+		s.hand = (s.hand + 1) % len(s.cells)
+		c := &s.cells[s.hand]
+		if c.start+c.seconds <= now {
+			return s.hand, true
+		}
+		if spent := float64(c.count) / float64(max(c.limit, 1)); spent < best && c.limit > 0 {
+			best, at = spent, s.hand
+		}
+	}
+	return at, at >= 0
+}
+
+// crowded counts a newcomer for whom there is no cell, together with all others of the same limit.
+func (s *shard) crowded(h Hit) uint64 {
+	key := overflowKey{h.Seconds, h.Limit}
+	c := s.overflow[key]
+	if c == nil {
+		if len(s.overflow) >= overflows {
+			s.sweep(h.Start)
+		}
+		if len(s.overflow) >= overflows {
+			return math.MaxUint64
+		}
+		c = &cell{start: h.Start}
+		s.overflow[key] = c
+	}
+	return c.hit(h)
+}
+
+func (s *shard) sweep(now int64) {
+	for k, c := range s.overflow {
+		if c.start+c.seconds <= now {
+			delete(s.overflow, k)
+		}
+	}
+}

@@ -133,26 +133,36 @@ type WebSocket struct {
 	r    *bufio.Reader
 }
 
-// Upgrade turns conn into a WebSocket by r, whose URL, Host and further headers are the caller's. The answer is returned where the server
-// refuses; the caller still owns conn.
-func Upgrade(conn net.Conn, r *http.Request) (*WebSocket, *http.Response, error) {
+// Refused is the answer of a server that does not upgrade.
+type Refused struct{ Status int }
+
+// Error names the status.
+func (r Refused) Error() string { return fmt.Sprintf("no websocket: status %d", r.Status) }
+
+// Upgrade turns conn into a WebSocket by r, whose URL, Host and further headers are the caller's. The error is a Refused where the server
+// answers otherwise. The caller still owns conn.
+func Upgrade(conn net.Conn, r *http.Request) (*WebSocket, error) {
 	key := rand.Text()
 	r.Header.Set("Connection", "Upgrade")
 	r.Header.Set("Upgrade", "websocket")
 	r.Header.Set("Sec-WebSocket-Version", "13")
 	r.Header.Set("Sec-WebSocket-Key", key)
 	if err := r.Write(conn); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	br := bufio.NewReader(conn)
 	res, err := http.ReadResponse(br, r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-WebSocket-Accept") != accept(key) {
-		return nil, res, fmt.Errorf("no websocket: %s", res.Status)
+	_ = res.Body.Close() // it only closes the body; conn stays open
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		return nil, Refused{Status: res.StatusCode}
 	}
-	return &WebSocket{conn: conn, r: br}, res, nil
+	if res.Header.Get("Sec-WebSocket-Accept") != accept(key) {
+		return nil, errors.New("the answer is not to this upgrade request")
+	}
+	return &WebSocket{conn: conn, r: br}, nil
 }
 
 // Echo sends a text message and returns what comes back.

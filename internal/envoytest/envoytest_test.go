@@ -87,7 +87,7 @@ func TestRealEnvoy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ws, _, err := echo.Upgrade(conn, req)
+		ws, err := echo.Upgrade(conn, req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,8 +32,9 @@ type Rule struct {
 
 // Custom is the rules of the CUSTOM policies of one provider: a request that matches one of them is decided by the provider.
 type Custom struct {
-	Provider string // name under mesh.extensionProviders; "opa" is the embedded decision service
-	Rules    []Rule
+	Provider   string // name under mesh.extensionProviders; "opa" is the embedded decision service
+	Authorizer Authorizer
+	Rules      []Rule
 }
 
 // Expr is a condition. It is one of the types below. A nil Expr matches nothing.

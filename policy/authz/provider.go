@@ -1,0 +1,89 @@
+package authz
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/credence-mesh/credence/policy"
+)
+
+// Authorizer is where an external decision is asked for. The zero value is the embedded decision service.
+type Authorizer struct {
+	Host    string
+	Port    uint32
+	Timeout time.Duration // of one decision; 0: the default
+}
+
+// Embedded tells whether this is the embedded decision service.
+func (a Authorizer) Embedded() bool { return a.Host == "" }
+
+// Cluster is the name of the cluster that reaches an authorizer in the mesh.
+func (a Authorizer) Cluster() string { return fmt.Sprintf("outbound|%d||%s", a.Port, a.Host) }
+
+// badProvider marks the rules of a CUSTOM policy that nobody can decide: as in Istio, they deny.
+const badProvider = "-deny-due-to-bad-CUSTOM-action"
+
+// custom adds the rules of a CUSTOM policy to those of the same provider.
+func (c *collector) custom(p *policy.AuthorizationPolicy, rules []Rule) {
+	name := p.Spec.GetProvider().GetName()
+	authorizer, err := c.provider(name)
+	if err != nil {
+		c.deny(rules)
+		c.problem(p, policy.Problem{
+			Field: "spec.provider.name", Code: "AUTHZ_UNKNOWN_PROVIDER", Says: err.Error() + "; what the policy covers is denied",
+			Try: fmt.Sprintf("use %q for the embedded decision service, or name a provider with envoyExtAuthzGrpc under mesh.extensionProviders", EmbeddedOPA),
+		})
+		return
+	}
+	for i := range c.rules.Custom {
+		if c.rules.Custom[i].Provider == name {
+			c.rules.Custom[i].Rules = append(c.rules.Custom[i].Rules, rules...)
+			return
+		}
+	}
+	c.rules.Custom = append(c.rules.Custom, Custom{Provider: name, Authorizer: authorizer, Rules: rules})
+}
+
+func (c *collector) provider(name string) (Authorizer, error) {
+	for _, p := range c.mesh.ExtensionProviders {
+		if p.Name != name {
+			continue
+		}
+		if g := p.EnvoyExtAuthzGRPC; g != nil {
+			host := g.Service
+			if i := strings.LastIndexByte(host, '/'); i >= 0 {
+				host = host[i+1:]
+			}
+			if host == "" || g.Port == 0 || g.Port > 65535 {
+				return Authorizer{}, fmt.Errorf("extension provider %q needs a service and a port", name)
+			}
+			return Authorizer{Host: host, Port: g.Port, Timeout: g.Timeout}, nil
+		}
+		if name != EmbeddedOPA {
+			return Authorizer{}, fmt.Errorf("extension provider %q decides nothing: it has no envoyExtAuthzGrpc", name)
+		}
+	}
+	if name == EmbeddedOPA {
+		return Authorizer{}, nil
+	}
+	return Authorizer{}, fmt.Errorf("extension provider %q is not known", name)
+}
+
+// settleProviders denies what more than one provider would decide, as Istio does.
+func (c *collector) settleProviders() {
+	if len(c.rules.Custom) < 2 {
+		return
+	}
+	for _, custom := range c.rules.Custom {
+		c.deny(custom.Rules)
+	}
+	c.rules.Custom = nil
+}
+
+func (c *collector) deny(rules []Rule) {
+	for _, r := range rules {
+		r.ID += badProvider
+		c.rules.Deny = append(c.rules.Deny, r)
+	}
+}

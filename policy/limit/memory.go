@@ -67,12 +67,12 @@ func NewMemory(capacity int) *Memory {
 var _ Store = (*Memory)(nil)
 
 // Add never fails.
-func (m *Memory) Add(_ context.Context, hits []Hit, counts []uint64) error {
+func (m *Memory) Add(_ context.Context, now int64, hits []Hit, counts []uint64) error {
 	for i, h := range hits {
 		key := cellKey{maphash.String(m.high, h.Key), maphash.String(m.low, h.Key)}
 		s := &m.shard[key.high%shards]
 		s.mu.Lock()
-		counts[i] = s.add(key, h)
+		counts[i] = s.add(key, now, h)
 		s.mu.Unlock()
 	}
 	return nil
@@ -90,32 +90,32 @@ func (m *Memory) Len() int {
 	return n
 }
 
-func (s *shard) add(key cellKey, h Hit) uint64 {
+func (s *shard) add(key cellKey, now int64, h Hit) uint64 {
 	if i, ok := s.index[key]; ok {
-		return s.cells[i].hit(h)
+		return s.cells[i].hit(now, h)
 	}
 	if h.Add == 0 {
 		return 0 // reading makes no counter
 	}
 	if len(s.cells) < s.capacity {
-		s.cells = append(s.cells, cell{key: key, start: h.Start})
+		s.cells = append(s.cells, cell{key: key, start: now - now%h.Seconds})
 		s.index[key] = int32(len(s.cells) - 1)
-		return s.cells[len(s.cells)-1].hit(h)
+		return s.cells[len(s.cells)-1].hit(now, h)
 	}
-	i, ok := s.victim(h.Start)
+	i, ok := s.victim(now)
 	if !ok {
-		return s.crowded(h)
+		return s.crowded(now, h)
 	}
 	delete(s.index, s.cells[i].key)
-	s.cells[i] = cell{key: key, start: h.Start}
+	s.cells[i] = cell{key: key, start: now - now%h.Seconds}
 	s.index[key] = int32(i)
-	return s.cells[i].hit(h)
+	return s.cells[i].hit(now, h)
 }
 
-// hit counts in the window of h, or in a later one that the cell has already seen: the clock of two callers may differ by a little.
-func (c *cell) hit(h Hit) uint64 {
-	if h.Start > c.start {
-		c.start, c.count = h.Start, 0
+// hit counts in the window of now, or in a later one that the cell has already seen: the clocks of two callers may differ by a little.
+func (c *cell) hit(now int64, h Hit) uint64 {
+	if start := now - now%h.Seconds; start > c.start {
+		c.start, c.count = start, 0
 	}
 	c.seconds, c.limit = h.Seconds, h.Limit
 	if c.count > math.MaxUint64-uint64(h.Add) {
@@ -126,7 +126,7 @@ func (c *cell) hit(h Hit) uint64 {
 	return c.count
 }
 
-// victim is the cell to give up; now is the beginning of a running window, and so never later than the time.
+// victim is the cell to give up. A counter of limit 0 tells nothing, since all is refused anyway.
 func (s *shard) victim(now int64) (int, bool) {
 	best, at := 1.0, -1
 	for range min(probes, len(s.cells)) {
@@ -135,7 +135,7 @@ func (s *shard) victim(now int64) (int, bool) {
 		if c.start+c.seconds <= now {
 			return s.hand, true
 		}
-		if spent := float64(c.count) / float64(max(c.limit, 1)); spent < best && c.limit > 0 {
+		if spent := float64(c.count) / float64(max(c.limit, 1)); spent < best || c.limit == 0 {
 			best, at = spent, s.hand
 		}
 	}
@@ -143,20 +143,20 @@ func (s *shard) victim(now int64) (int, bool) {
 }
 
 // crowded counts a newcomer for whom there is no cell, together with all others of the same limit.
-func (s *shard) crowded(h Hit) uint64 {
+func (s *shard) crowded(now int64, h Hit) uint64 {
 	key := overflowKey{h.Seconds, h.Limit}
 	c := s.overflow[key]
 	if c == nil {
 		if len(s.overflow) >= overflows {
-			s.sweep(h.Start)
+			s.sweep(now)
 		}
 		if len(s.overflow) >= overflows {
 			return math.MaxUint64
 		}
-		c = &cell{start: h.Start}
+		c = &cell{start: now - now%h.Seconds}
 		s.overflow[key] = c
 	}
-	return c.hit(h)
+	return c.hit(now, h)
 }
 
 func (s *shard) sweep(now int64) {

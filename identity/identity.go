@@ -4,6 +4,7 @@ package identity
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
@@ -40,6 +41,8 @@ type Proven struct {
 	Workload Workload
 	// Serial of the certificate that was shown, in hexadecimal.
 	Serial string
+	// NotAfter is when the certificate ends. A stream must not outlive it.
+	NotAfter time.Time
 }
 
 // Matcher is one accepted peer identity: an exact ID, or every ID of a trust domain. The zero value matches nobody.

@@ -73,6 +73,7 @@ type Resource struct {
 	Version string     // a hash of Body: equal content has an equal version, also after a restart
 	Body    *anypb.Any // the message, serialised deterministically
 	Sources []Source   // what users wrote that this resource came from; may be empty
+	Private bool       // Body holds a private key: it goes to its proxy and nowhere else, never into a dump or a log
 }
 
 // New packs a message. It is the only place where xDS messages are serialised.

@@ -136,6 +136,51 @@ func (s *Set) Lookup(k Key) (Resource, bool) {
 	return nil, false
 }
 
+// Same tells whether two sets hold the very same objects of some kinds. It compares identities and never reads the objects: a false
+// answer may be wrong, a true one never is.
+func Same(a, b *Set, kinds ...Kind) bool {
+	for _, k := range kinds {
+		if a.kinds[k] != b.kinds[k] {
+			return false
+		}
+	}
+	return true
+}
+
+// SameIn is Same for one namespace.
+func SameIn(a, b *Set, namespace string, kinds ...Kind) bool {
+	for _, k := range kinds {
+		if a.kinds[k] == b.kinds[k] {
+			continue
+		}
+		x, y := a.kinds[k].in(namespace), b.kinds[k].in(namespace)
+		if len(x) != len(y) || len(x) > 0 && &x[0] != &y[0] {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *bucket) in(namespace string) []Resource {
+	if b == nil {
+		return nil
+	}
+	return b.byNamespace[namespace]
+}
+
+// SpacesOf is the namespaces that hold an object of one of the kinds, sorted.
+func (s *Set) SpacesOf(kinds ...Kind) []string {
+	spaces := map[string]bool{}
+	for _, k := range kinds {
+		if b := s.kinds[k]; b != nil {
+			for ns := range b.byNamespace {
+				spaces[ns] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(spaces))
+}
+
 // Len counts the objects of the set.
 func (s *Set) Len() int {
 	n := 0

@@ -1,4 +1,5 @@
-// Package compile turns a policy.Set and a workload into ir: what the proxies of that workload must do. It is pure.
+// Package compile turns a policy.Set and a workload into ir: what the proxies of that workload must do. It does no I/O; a Compiler only
+// remembers what it computed before.
 package compile
 
 import "github.com/credence-mesh/credence/policy"
@@ -21,6 +22,10 @@ type PartKey struct {
 	// workload itself where an EnvoyFilter makes it unlike its neighbours.
 	Name  string
 	Alone bool // an outbound part of the one workload that Name names
+	// Redirect: iptables hands outbound connections over; only of an outbound part.
+	Redirect bool
+	// EgressPort of the HTTP egress listener on 127.0.0.1; only of an outbound part without Redirect.
+	EgressPort uint32
 }
 
 // Affected is what a change touches.

@@ -30,6 +30,7 @@ type Part struct {
 	Routes    []RouteTable
 	Clusters  []Cluster
 	Endpoints []Endpoints
+	AccessLog string // file that every request and connection is written to, as JSON; empty: none
 }
 
 // Direction is where traffic of a listener comes from; it is the context that an EnvoyFilter names.
@@ -45,7 +46,7 @@ const (
 // Listener accepts connections.
 type Listener struct {
 	Name      string
-	Address   string // an IP address
+	Address   string // an IP address, or the path of a Unix socket
 	Port      uint32
 	Direction Direction
 	Capture   Capture
@@ -268,7 +269,7 @@ type Retry struct {
 type Cluster struct {
 	Name    string // Istio's form: "outbound|80||host", "inbound|8080||"
 	Kind    ClusterKind
-	Address string // Static: IP or, for Pipe, path
+	Address string // Static: IP address, or the path of a Unix socket; DNS: the host name
 	Port    uint32
 	TLS     UpstreamTLS
 	HTTP2   bool // gRPC and h2c upstreams; otherwise the downstream's protocol is used

@@ -1,0 +1,100 @@
+package resource
+
+import (
+	"cmp"
+	"slices"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Messages is the resources of one part before they are packed: the only form in which they may still be edited.
+type Messages struct {
+	Clusters   []*clusterv3.Cluster
+	Endpoints  []*endpointv3.ClusterLoadAssignment
+	Extensions []*corev3.TypedExtensionConfig
+	Listeners  []*listenerv3.Listener
+	Routes     []*routev3.RouteConfiguration
+	from       map[id][]Source
+}
+
+type id struct {
+	kind Type
+	name string
+}
+
+// From says what a resource came from; repeated calls add up.
+func (m *Messages) From(t Type, name string, sources ...Source) {
+	if len(sources) == 0 {
+		return
+	}
+	if m.from == nil {
+		m.from = map[id][]Source{}
+	}
+	key := id{t, name}
+	for _, s := range sources {
+		if !slices.Contains(m.from[key], s) {
+			m.from[key] = append(m.from[key], s)
+		}
+	}
+}
+
+// Sources is what a resource came from.
+func (m *Messages) Sources(t Type, name string) []Source { return m.from[id{t, name}] }
+
+// Clone copies deeply.
+func (m *Messages) Clone() *Messages {
+	c := &Messages{
+		Clusters: cloneAll(m.Clusters), Endpoints: cloneAll(m.Endpoints), Extensions: cloneAll(m.Extensions),
+		Listeners: cloneAll(m.Listeners), Routes: cloneAll(m.Routes), from: make(map[id][]Source, len(m.from)),
+	}
+	for k, v := range m.from {
+		c.from[k] = slices.Clone(v)
+	}
+	return c
+}
+
+func cloneAll[M proto.Message](in []M) []M {
+	out := make([]M, len(in))
+	for i, m := range in {
+		out[i] = proto.Clone(m).(M)
+	}
+	return out
+}
+
+// Pack serialises every message once, ordered by type and name.
+func (m *Messages) Pack() ([]*Resource, error) {
+	var out []*Resource
+	add := func(t Type, name string, msg proto.Message) error {
+		r, err := New(t, name, msg, m.from[id{t, name}]...)
+		if err == nil {
+			out = append(out, r)
+		}
+		return err
+	}
+	var err error
+	for _, c := range m.Clusters {
+		err = cmp.Or(err, add(Cluster, c.GetName(), c))
+	}
+	for _, e := range m.Endpoints {
+		err = cmp.Or(err, add(Endpoints, e.GetClusterName(), e))
+	}
+	for _, e := range m.Extensions {
+		err = cmp.Or(err, add(ExtensionConfig, e.GetName(), e))
+	}
+	for _, l := range m.Listeners {
+		err = cmp.Or(err, add(Listener, l.GetName(), l))
+	}
+	for _, r := range m.Routes {
+		err = cmp.Or(err, add(RouteConfig, r.GetName(), r))
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(out, func(a, b *Resource) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name)) })
+	return out, nil
+}

@@ -96,12 +96,12 @@ func permission(e authz.Expr) (*rbacconfigv3.Permission, error) {
 		of, err := permission(e.Of)
 		return permissionNot(of), err
 	default:
-		return request(e)
+		return requested(e)
 	}
 }
 
-// request translates what is known about the request alone.
-func request(e authz.Expr) (*rbacconfigv3.Permission, error) {
+// requested translates what is known about the request alone.
+func requested(e authz.Expr) (*rbacconfigv3.Permission, error) {
 	switch e := e.(type) {
 	case authz.Path:
 		return pathPermission(e.Match)

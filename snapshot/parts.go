@@ -1,0 +1,245 @@
+package snapshot
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/credence-mesh/credence/identity"
+	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/xds/compile"
+	"github.com/credence-mesh/credence/xds/resource"
+)
+
+// part is one part of the configuration as last built.
+type part struct {
+	layer    *Layer // the last good one; nil where there was never one
+	problems []policy.Problem
+	err      error // of the last build
+	stale    bool  // what it depends on has changed since it was built
+	tried    bool
+	users    map[*workload]struct{}
+}
+
+// workload is a workload of the set in force.
+type workload struct {
+	name  identity.Workload
+	id    identity.ID
+	err   error // why it has no identity
+	at    *policy.Object
+	parts []compile.PartKey
+	class *class
+}
+
+// apply publishes the newest Set; false where none is waiting.
+func (p *Pipeline) apply() bool {
+	u := p.take()
+	if u == nil {
+		return false
+	}
+	start := time.Now()
+	old := p.set
+	p.set, p.problems = u.set, u.problems
+	dirty := map[*workload]struct{}{}
+	if old == nil {
+		for w := range u.set.Workloads() {
+			p.enlist(w, dirty)
+		}
+	} else {
+		p.invalidate(p.builder.Affected(old, u.set, policy.Diff(old, u.set)), dirty)
+	}
+	p.build(dirty)
+	p.publish(dirty)
+	p.tell(start)
+	if old == nil {
+		close(p.ready)
+	}
+	return true
+}
+
+// invalidate marks what a change touches.
+func (p *Pipeline) invalidate(a compile.Affected, dirty map[*workload]struct{}) {
+	for k, part := range p.parts {
+		if a.Parts[k] || (a.Outbound && k.Kind == compile.OutboundPart) || (a.Gateways && k.Kind == compile.GatewayPart) ||
+			(a.Inbound && k.Kind == compile.InboundPart) {
+			part.stale = true
+		}
+	}
+	for k := range a.Workloads {
+		w, ok := p.set.Workload(k.Namespace, k.Name)
+		if ok {
+			p.enlist(w, dirty)
+			continue
+		}
+		for _, kind := range []policy.Kind{policy.KindWorkloadEntry, policy.KindGateway} {
+			p.discharge(policy.Key{Kind: kind, Namespace: k.Namespace, Name: k.Name}, dirty)
+		}
+	}
+}
+
+// enlist takes a workload of the set, with the parts that it lists now.
+func (p *Pipeline) enlist(w *policy.Workload, dirty map[*workload]struct{}) {
+	key := w.Meta().Key
+	for _, kind := range []policy.Kind{policy.KindWorkloadEntry, policy.KindGateway} {
+		if kind != key.Kind {
+			p.remove(policy.Key{Kind: kind, Namespace: key.Namespace, Name: key.Name}, dirty)
+		}
+	}
+	entry, ok := p.workloads[key]
+	if !ok {
+		name := identity.Workload{Namespace: w.Namespace, Name: w.Name}
+		entry = &workload{name: name, class: p.classes.class(name)}
+		p.workloads[key] = entry
+	}
+	entry.at = w.Meta()
+	entry.id, entry.err = p.identify(p.set, w)
+	list := p.builder.Parts(p.set, w)
+	for _, k := range list {
+		if p.parts[k] == nil {
+			p.parts[k] = &part{stale: true, users: map[*workload]struct{}{}}
+		}
+		p.parts[k].users[entry] = struct{}{}
+	}
+	was := entry.parts
+	entry.parts = list
+	p.release(entry, was)
+	dirty[entry] = struct{}{}
+}
+
+// release takes a workload off the parts that it no longer lists. Parts without a workload are forgotten.
+func (p *Pipeline) release(w *workload, was []compile.PartKey) {
+	for _, k := range was {
+		if slices.Contains(w.parts, k) {
+			continue
+		}
+		delete(p.parts[k].users, w)
+		if len(p.parts[k].users) == 0 {
+			delete(p.parts, k)
+		}
+	}
+}
+
+// discharge forgets a workload that is gone, and tells its proxies.
+func (p *Pipeline) discharge(k policy.Key, dirty map[*workload]struct{}) {
+	if w := p.remove(k, dirty); w != nil {
+		p.classes.drop(w.name)
+	}
+}
+
+func (p *Pipeline) remove(k policy.Key, dirty map[*workload]struct{}) *workload {
+	w := p.workloads[k]
+	if w == nil {
+		return nil
+	}
+	delete(p.workloads, k)
+	delete(dirty, w)
+	was := w.parts
+	w.parts = nil
+	p.release(w, was)
+	return w
+}
+
+// due tells whether a part must be built now. Inbound and gateway parts always are: they carry what users wrote about security, and its
+// problems must be told at once. An outbound part names every service of the mesh, so it waits for the first proxy that needs it.
+func (p *Pipeline) due(k compile.PartKey, part *part) bool {
+	if !part.stale {
+		return false
+	}
+	if k.Kind != compile.OutboundPart {
+		return true
+	}
+	for w := range part.users {
+		if w.class.wanted() {
+			return true
+		}
+	}
+	return false
+}
+
+// build builds the parts that are due, and marks the workloads whose view that changes.
+func (p *Pipeline) build(dirty map[*workload]struct{}) {
+	var keys []compile.PartKey
+	for k, part := range p.parts {
+		if p.due(k, part) {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, comparePart)
+	next := make([]part, len(keys))
+	var wg sync.WaitGroup
+	turn := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i, k := range keys {
+		turn <- struct{}{}
+		wg.Go(func() {
+			next[i] = p.buildPart(k, p.parts[k])
+			<-turn
+		})
+	}
+	wg.Wait()
+	for i, k := range keys {
+		was := p.parts[k]
+		if was.layer != next[i].layer || !was.tried {
+			maps.Copy(dirty, was.users)
+		}
+		if was.layer != nil && was.layer != next[i].layer {
+			was.layer.supersede()
+		}
+		p.parts[k] = &next[i]
+	}
+}
+
+func comparePart(a, b compile.PartKey) int {
+	alone := func(k compile.PartKey) int {
+		if k.Alone {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(alone(a), alone(b)))
+}
+
+// buildPart is the part after a build. On a failure its last good layer stays.
+func (p *Pipeline) buildPart(k compile.PartKey, was *part) part {
+	next := part{layer: was.layer, users: was.users, tried: true}
+	list, problems, err := p.tryBuild(k)
+	if err == nil {
+		var l *Layer
+		if l, err = newLayer(was.layer, p.intern, list); err == nil {
+			next.layer = l
+		}
+	}
+	next.problems, next.err = problems, err
+	return next
+}
+
+// tryBuild is Build; a panic in it is an error, because bad input must never take down good state.
+func (p *Pipeline) tryBuild(k compile.PartKey) (list []*resource.Resource, problems []policy.Problem, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			list, err = nil, fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return p.builder.Build(p.set, k)
+}
+
+// satisfy builds what new subscribers need.
+func (p *Pipeline) satisfy() {
+	want := p.takeDemand()
+	if p.set == nil || len(want) == 0 {
+		return
+	}
+	start := time.Now()
+	dirty := map[*workload]struct{}{}
+	p.build(dirty)
+	for _, w := range p.workloads {
+		if _, ok := want[w.name]; ok {
+			dirty[w] = struct{}{}
+		}
+	}
+	p.publish(dirty)
+	p.tell(start)
+}

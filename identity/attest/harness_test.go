@@ -28,8 +28,8 @@ var (
 	orders = identity.Workload{Namespace: "production", Name: "orders"}
 	spy    = identity.Workload{Namespace: "production", Name: "spy"}
 	known  = map[identity.Workload]identity.ID{
-		orders: spiffeid.RequireFromString("spiffe://cluster.local/ns/production/sa/orders"),
-		spy:    spiffeid.RequireFromString("spiffe://cluster.local/ns/production/sa/spy"),
+		orders:                                   spiffeid.RequireFromString("spiffe://cluster.local/ns/production/sa/orders"),
+		spy:                                      spiffeid.RequireFromString("spiffe://cluster.local/ns/production/sa/spy"),
 		{Namespace: "production", Name: "crown"}: identity.ServerID(domain),
 	}
 )

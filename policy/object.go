@@ -75,7 +75,11 @@ type Object struct {
 	At          Origin    // the line of the document's first field
 	Digest      uint64    // of the document's content, not of its place: equal digests mean equal objects
 	Fields      Fields    // where each field was written; nil where unknown
-	Void        bool      // refused, and no earlier good version is known: what it covers must be closed, not left open
+
+	// Void: refused, and no earlier good version is known, so what it covers must be closed, not left open. Spec then holds the selector and
+	// nothing else, or is nil where that could not be read: the whole namespace is covered. Only kinds that guard something are ever void
+	// (PeerAuthentication, RequestAuthentication, AuthorizationPolicy, EnvoyFilter, ConfigMap, RateLimit, Rego); any other kind closes by its absence.
+	Void bool
 }
 
 // Fields finds the line of a field path such as "spec.rules[0].to[1].operation.paths[2]".

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 )
 
@@ -74,4 +75,18 @@ func (p Problem) Compare(q Problem) int {
 		cmp.Compare(p.At.File, q.At.File), cmp.Compare(p.At.Line, q.At.Line), cmp.Compare(p.Severity, q.Severity),
 		cmp.Compare(p.Code, q.Code), cmp.Compare(p.Field, q.Field), cmp.Compare(p.Object, q.Object), cmp.Compare(p.Says, q.Says),
 	)
+}
+
+// MarshalJSON writes the form that `credence validate -o json` prints; every key is always there.
+func (p Problem) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		File     string `json:"file"`
+		Line     int    `json:"line"`
+		Object   string `json:"object"`
+		Field    string `json:"field"`
+		Code     string `json:"code"`
+		Severity string `json:"severity"`
+		Says     string `json:"says"`
+		Try      string `json:"try"`
+	}{p.At.File, p.At.Line, p.Object, p.Field, p.Code, p.Severity.String(), p.Says, p.Try})
 }

@@ -1,0 +1,210 @@
+package file
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/policy/kinds"
+)
+
+// stamp is what tells cheaply that a file is as it was.
+type stamp struct {
+	info fs.FileInfo
+	racy bool // so young when it was read that its time would not tell another change
+}
+
+func (s stamp) same(info fs.FileInfo) bool {
+	return s.info != nil && !s.racy && os.SameFile(s.info, info) && s.info.Size() == info.Size() &&
+		s.info.ModTime().Equal(info.ModTime()) && s.info.Mode() == info.Mode()
+}
+
+// flush takes up what was noted. It tells whether there is anything to publish.
+func (f *follower) flush(now time.Time) bool {
+	if f.all {
+		return f.scan(now)
+	}
+	dirty := f.dirty
+	f.dirty = nil
+	var look []string
+	gone := map[string]bool{}
+	for path := range dirty {
+		switch info, err := os.Stat(path); {
+		case filepath.Base(path) == ConfirmFile:
+		case err == nil && info.IsDir():
+			l := f.list(path)
+			for file := range l.files {
+				look = append(look, file)
+			}
+			f.vanished(path, l, gone)
+		case err == nil && info.Mode().IsRegular() && kinds.Wanted(path):
+			look = append(look, path)
+			f.stamps[path] = stamp{info, true}
+		case errors.Is(err, fs.ErrNotExist):
+			f.vanished(path, listing{}, gone)
+		case err != nil && kinds.Wanted(path):
+			look = append(look, path)
+		}
+	}
+	if !f.present() {
+		f.all = true // look at everything when it is back
+		return true
+	}
+	changed := f.take(look, gone, now)
+	return f.confirmed(now) || changed
+}
+
+// present tells whether the directory is there. While it is not, nothing of what it said is given up.
+func (f *follower) present() bool {
+	info, err := os.Stat(f.dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("not a directory")
+	}
+	if err == nil {
+		_, err = os.ReadDir(f.dir)
+	}
+	f.missing = err
+	return err == nil
+}
+
+func (f *follower) list(dir string) listing {
+	l := listing{root: f.dir, files: map[string]fs.FileInfo{}, seen: f.watch.add}
+	l.walk(dir, nil)
+	f.watch.forget(dir, l.dirs)
+	return l
+}
+
+// scan looks at everything.
+func (f *follower) scan(now time.Time) bool {
+	was := f.missing != nil
+	if !f.present() {
+		f.all = true
+		return !was
+	}
+	f.all, f.dirty = false, nil
+	l := f.list(f.dir)
+	var look []string
+	for file, info := range l.files {
+		if f.stamps[file].same(info) {
+			continue
+		}
+		f.stamps[file] = stamp{info, now.Sub(info.ModTime()) < racyWithin}
+		look = append(look, file)
+	}
+	gone := map[string]bool{}
+	f.vanished(f.dir, l, gone)
+	changed := f.take(look, gone, now)
+	return f.confirmed(now) || changed || was
+}
+
+// vanished notes the files at and below a path that are not listed any more; those of directories that could not be read are not counted.
+func (f *follower) vanished(path string, l listing, gone map[string]bool) {
+	for file := range f.tree.files {
+		if _, there := l.files[file]; there || !inside(path, file) {
+			continue
+		}
+		if !slices.ContainsFunc(keysOf(l.bad), func(bad string) bool { return inside(bad, file) }) {
+			gone[file] = true
+		}
+	}
+}
+
+func keysOf(m map[string]error) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
+
+// take reads files and puts what they say in force. It tells whether anything changed.
+func (f *follower) take(look []string, gone map[string]bool, now time.Time) bool {
+	slices.Sort(look)
+	jobs := make([]job, 0, len(look))
+	for _, path := range slices.Compact(look) {
+		j := job{path: path, name: relative(f.dir, path)}
+		if e := f.tree.files[path]; e != nil {
+			j.known = e.hash
+		}
+		jobs = append(jobs, j)
+	}
+	changed := map[string]*entry{}
+	for _, c := range f.reader.read(jobs) {
+		if c.err != nil && errors.Is(c.err, fs.ErrNotExist) {
+			gone[c.path] = true
+			continue
+		}
+		delete(gone, c.path)
+		if c.same {
+			delete(f.pending, c.path)
+			continue
+		}
+		old := f.tree.files[c.path]
+		e := f.tree.entryOf(c.path, c.hash, c.result(), old, now)
+		if f.wait(c, old, e) {
+			continue
+		}
+		changed[c.path] = e
+	}
+	for path := range gone {
+		changed[path] = nil
+		delete(f.stamps, path)
+		delete(f.pending, path)
+	}
+	if len(changed) > 0 {
+		f.tree.update(changed, now)
+	}
+	return len(changed) > 0
+}
+
+// wait tells whether a file that has become worse is to be looked at again first: it may be half written. What was read at the start is
+// taken as it is.
+func (f *follower) wait(c content, old, e *entry) bool {
+	seen, again := f.pending[c.path]
+	worse := f.tree.set.Len() > 0 && (loses(old, e) || refuses(e))
+	if worse && (!again || seen != c.hash) {
+		f.pending[c.path] = c.hash
+		return true
+	}
+	delete(f.pending, c.path)
+	return false
+}
+
+func loses(old, e *entry) bool {
+	if old == nil {
+		return len(e.claims) == 0
+	}
+	for k := range old.claims {
+		if _, ok := e.claims[k]; !ok {
+			return true
+		}
+	}
+	return false
+}
+
+func refuses(e *entry) bool {
+	return slices.ContainsFunc(e.problems, func(p policy.Problem) bool { return p.Severity == policy.Error })
+}
+
+// confirmed deletes what is held back where a user has said so since.
+func (f *follower) confirmed(now time.Time) bool {
+	if len(f.tree.held) == 0 {
+		f.since = time.Time{}
+		return false
+	}
+	if f.since.IsZero() {
+		f.since = now
+		return false
+	}
+	info, err := os.Stat(filepath.Join(f.dir, ConfirmFile))
+	if err != nil || info.ModTime().Before(f.since.Truncate(time.Second)) {
+		return false
+	}
+	f.tree.confirm()
+	f.since = time.Time{}
+	return true
+}

@@ -1,0 +1,181 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/credence-mesh/credence/policy"
+)
+
+// Timing. A change is taken up after a quiet time, at the latest after a while; a file that has just become worse is looked at twice.
+const (
+	quiet       = 100 * time.Millisecond
+	latest      = 500 * time.Millisecond
+	secondLook  = 250 * time.Millisecond
+	pollEvery   = 5 * time.Second // where the kernel does not tell of changes
+	rescanEvery = time.Minute     // in any case: a change that was missed costs a minute, not a day
+	returnEvery = time.Second     // while the directory is not there
+	racyWithin  = 2 * time.Second // a file this young may change again without its time telling
+)
+
+// Source is a directory that is followed.
+type Source struct {
+	dir  string
+	mesh policy.Mesh
+}
+
+// New makes a source of a directory. Nothing is read before Run.
+func New(dir string, mesh policy.Mesh) *Source { return &Source{dir: filepath.Clean(dir), mesh: mesh} }
+
+// Run reads the directory and follows it until ctx ends, which is no error. put is called by one goroutine: first with what the directory
+// holds at the start, then whenever the Set or the list of current problems may have changed. A directory that cannot be read at the start
+// is an error.
+func (s *Source) Run(ctx context.Context, put func(*policy.Set, []policy.Problem)) error {
+	if info, err := os.Stat(s.dir); err != nil {
+		return fmt.Errorf("read %s: %w", s.dir, err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("read %s: not a directory", s.dir)
+	}
+	f := &follower{
+		dir: s.dir, tree: newTree(s.mesh), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
+		pending: map[string]uint64{}, put: put,
+	}
+	if err := f.watch.open(s.dir); err == nil {
+		defer f.watch.close()
+	}
+	f.scan(time.Now())
+	f.publish()
+	f.follow(ctx)
+	return nil
+}
+
+// follower owns the state of a running source.
+type follower struct {
+	dir     string
+	tree    *tree
+	reader  reader
+	watch   watch
+	stamps  map[string]stamp
+	pending map[string]uint64 // files that became worse, and their content then: they are looked at again before it counts
+	dirty   map[string]bool
+	all     bool // everything is to be looked at
+	missing error
+	since   time.Time // when objects were held back; zero: none are
+	put     func(*policy.Set, []policy.Problem)
+}
+
+// follow waits for one of four things and handles one at a time: a change is reported, changes have settled, a file wants its second look,
+// or it is time to look at everything.
+func (f *follower) follow(ctx context.Context) {
+	settle, second := stopped(), stopped()
+	rescan := time.NewTimer(f.pace())
+	defer rescan.Stop()
+	var first time.Time
+	note := func(path string) {
+		if !f.note(path) {
+			return
+		}
+		now := time.Now()
+		if first.IsZero() {
+			first = now
+		}
+		settle.Reset(min(quiet, max(0, first.Add(latest).Sub(now))))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ev := <-f.watch.events():
+			note(ev.Name)
+			continue
+		case err := <-f.watch.errors():
+			f.all = f.all || errors.Is(err, fsnotify.ErrEventOverflow)
+			note(f.dir)
+			continue
+		case <-settle.C:
+			first = time.Time{}
+		case <-second.C:
+			for file := range f.pending {
+				f.mark(file)
+			}
+		case <-rescan.C:
+			f.all = true
+		}
+		if f.flush(time.Now()) {
+			f.publish()
+		}
+		if len(f.pending) > 0 {
+			second.Reset(secondLook)
+		}
+		rescan.Reset(f.pace())
+	}
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+func (f *follower) pace() time.Duration {
+	switch {
+	case f.missing != nil:
+		return returnEvery
+	case f.watch.broken != nil:
+		return pollEvery
+	default:
+		return rescanEvery
+	}
+}
+
+func (f *follower) mark(path string) {
+	if f.dirty == nil {
+		f.dirty = map[string]bool{}
+	}
+	f.dirty[path] = true
+}
+
+// note remembers a path that was reported, and tells whether it matters.
+func (f *follower) note(path string) bool {
+	base := filepath.Base(path)
+	switch {
+	case path == f.dir:
+		f.all = true
+	case filepath.Dir(path) == filepath.Dir(f.dir) && !inside(f.dir, path): // a sibling: the directory's own parent is watched
+		return false
+	case len(base) > 1 && base[:2] == "..": // Kubernetes swaps ..data: every link beside it now leads elsewhere
+		f.mark(filepath.Dir(path))
+	case base == ConfirmFile:
+		f.mark(path)
+	case base[0] == '.':
+		return false
+	default:
+		f.mark(path)
+	}
+	return true
+}
+
+func (f *follower) publish() {
+	problems := f.tree.problems(f.dir)
+	if f.missing != nil {
+		problems = append(problems, policy.Problem{
+			At: policy.Origin{File: f.dir}, Code: CodeDirectoryMissing, Says: f.missing.Error() + ": everything stays in force as it was",
+			Try: "put the directory back",
+		})
+	}
+	if f.watch.broken != nil {
+		problems = append(problems, policy.Problem{
+			At: policy.Origin{File: f.dir}, Code: CodeNoWatch, Severity: policy.Info,
+			Says: fmt.Sprintf("the kernel does not report changes (%v): the directory is read every %s", f.watch.broken, pollEvery),
+			Try:  "raise fs.inotify.max_user_watches and max_user_instances",
+		})
+	}
+	f.put(f.tree.set, problems)
+}

@@ -14,8 +14,8 @@ import (
 type Command struct {
 	Path   string
 	Args   []string
-	Env    []string  // added to the environment of this process
-	Output io.Writer // gets what Envoy prints on standard output and error
+	Stdout io.Writer // access logs to /dev/stdout; an *os.File is handed to Envoy as it is
+	Stderr io.Writer // Envoy's own log; may be the same as Stdout
 }
 
 // Process is a running Envoy. It is killed by the kernel when this process dies, on systems that can do so.
@@ -43,8 +43,7 @@ func (p *Process) run(c Command, started chan<- error) {
 	defer runtime.UnlockOSThread()
 	defer close(p.done)
 	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // it ends by Signal and Kill, never by a context
-	cmd.Env = append(os.Environ(), c.Env...)
-	cmd.Stdout, cmd.Stderr = c.Output, c.Output
+	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
 	cmd.SysProcAttr = dieWithParent()
 	cmd.WaitDelay = 2 * time.Second // a grandchild that kept the pipe open must not hold Wait for ever
 	if err := cmd.Start(); err != nil {

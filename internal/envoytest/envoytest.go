@@ -105,7 +105,7 @@ func Start(t testing.TB, bootstrap []byte, o Options) *Envoy {
 	e := &Envoy{log: &buffer{}}
 	var err error
 	e.process, err = envoy.Start(envoy.Command{
-		Path: Path(t), Output: e.log,
+		Path: Path(t), Stdout: e.log, Stderr: e.log,
 		Args: append([]string{"--config-path", config, "--admin-address-path", admin, "--disable-hot-restart", "--concurrency", "1",
 			"--log-level", level}, o.Args...),
 	})

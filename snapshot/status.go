@@ -116,10 +116,10 @@ func (p *Proxy) Sent(t resource.Type, version string, bytes int) {
 }
 
 // Reached notes that a type stands at a version without a response: nothing that the proxy asked for differs.
-func (p *Proxy) Reached(t resource.Type, version string) {
+func (p *Proxy) Reached(t resource.Type, version string, whole bool) {
 	p.mu.Lock()
 	a := &p.types[t]
-	if a.acked == a.sent {
+	if whole {
 		a.acked = version
 	}
 	a.subscribed, a.sent = true, version

@@ -14,6 +14,7 @@ type limiter struct {
 
 	mu      sync.Mutex
 	buckets map[netip.Prefix]bucket
+	swept   time.Time
 }
 
 type bucket struct {
@@ -70,9 +71,14 @@ func (l *limiter) slot(addr net.Addr) netip.Prefix {
 	return key
 }
 
-// forget drops the buckets that are full again: they say nothing.
+// forget drops the buckets that are full again: they say nothing. It looks no more often than they fill, so that a crowd of addresses does
+// not burn the CPU that this limiter protects.
 func (l *limiter) forget() {
 	full := time.Duration(l.burst / l.rate * float64(time.Second))
+	if time.Since(l.swept) < full {
+		return
+	}
+	l.swept = time.Now()
 	for k, b := range l.buckets {
 		if time.Since(b.at) > full {
 			delete(l.buckets, k)

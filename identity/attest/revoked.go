@@ -114,9 +114,16 @@ func (r *Revocations) Add(ctx context.Context, v Revocation) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(append(list, v), "", "  ")
+	list = append(list, v)
+	b, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
 		return err
 	}
-	return r.dir.Write(revokedFile, b)
+	if err := r.dir.Write(revokedFile, b); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stamp, r.list = r.dir.Stamp(revokedFile), list
+	return nil
 }

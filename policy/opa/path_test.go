@@ -58,6 +58,12 @@ func FuzzToken(f *testing.F) {
 		if !ok || !strings.HasPrefix(string(header), `{"alg":`) || !strings.HasSuffix(string(header), `"}`) || strings.Count(string(header), `"`) != 4 || strings.ContainsAny(string(header), "\\\x00") {
 			return
 		}
+		if _, ok := decodeSegment(parts[1]); !ok {
+			return
+		}
+		if _, ok := decodeSegment(parts[2]); !ok {
+			return
+		}
 		for _, r := range string(header) {
 			if r < 0x20 || r > 0x7e {
 				return

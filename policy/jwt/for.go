@@ -48,7 +48,25 @@ func For(set *policy.Set, w *policy.Workload) (Authentication, []policy.Problem)
 	for i := range a.Issuers {
 		a.Issuers[i].Name = fmt.Sprintf("origins-%d", i)
 	}
-	return a, conflicts(a.Issuers)
+	return a, append(conflicts(a.Issuers), keyless(a.Issuers)...)
+}
+
+// keyless finds key sets that were written into a policy and verify nothing.
+func keyless(issuers []Sourced) []policy.Problem {
+	var out []policy.Problem
+	for _, i := range issuers {
+		if i.Keys.Inline == "" {
+			continue
+		}
+		if _, err := PublicKeys([]byte(i.Keys.Inline)); err != nil {
+			out = append(out, policy.Problem{
+				At: i.From.At, Object: i.From.Key.String(), Field: "spec.jwtRules", Code: "JWKS_UNUSABLE",
+				Says: fmt.Sprintf("the jwks of issuer %q: %v; every token of the issuer is refused", i.Issuer.Issuer, err),
+				Try:  "write the issuer's public keys (RSA from 2048 bits, EC, Ed25519), or use jwksUri",
+			})
+		}
+	}
+	return out
 }
 
 func scope(ra *policy.RequestAuthentication) policy.Scope {

@@ -31,7 +31,11 @@ func (i Issuer) Discovered() bool { return i.Keys.Inline == "" && i.Keys.URI == 
 // Document is the key set of an issuer; empty while none is known: its tokens then fail.
 func Document(set *policy.Set, i Issuer) string {
 	if i.Keys.Inline != "" {
-		return i.Keys.Inline
+		keys, err := PublicKeys([]byte(i.Keys.Inline))
+		if err != nil {
+			return ""
+		}
+		return keys
 	}
 	if keys, ok := policy.Get[*policy.JWKS](set, "", i.At()); ok && !keys.Void {
 		return keys.Document

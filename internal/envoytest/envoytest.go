@@ -146,17 +146,21 @@ func withAdmin(t testing.TB, bootstrap []byte) []byte {
 	return b
 }
 
-// gone is the error of an Envoy that ended: no need to wait for more.
-type gone struct{ code int }
+// Gone is the error of a process that ended: Eventually does not wait for more.
+type Gone struct {
+	Code int
+	Err  error // may be nil
+}
 
-func (g gone) Error() string { return fmt.Sprintf("envoy ended with code %d", g.code) }
+// Error names the code.
+func (g Gone) Error() string { return fmt.Sprintf("it ended with code %d: %v", g.Code, g.Err) }
 
 // alive is err, or that Envoy has ended.
 func (e *Envoy) alive(err error) error {
 	select {
 	case <-e.process.Done():
-		code, _ := e.process.Wait()
-		return gone{code}
+		code, err := e.process.Wait()
+		return Gone{code, err}
 	default:
 		return err
 	}

@@ -22,7 +22,7 @@ func Eventually(t testing.TB, what string, check func() error) {
 		if err == nil {
 			return
 		}
-		if ended := (gone{}); errors.As(err, &ended) {
+		if ended := (Gone{}); errors.As(err, &ended) {
 			t.Fatalf("%s: %v", what, err)
 		}
 		select {

@@ -42,14 +42,15 @@ func fromFile(r *policy.RateLimit) (Config, []policy.Problem) {
 	})
 }
 
-// isConfig tells a configuration of the limiter from any other value of a ConfigMap.
+// isConfig tells a configuration of the limiter from any other value of a ConfigMap, such as an application's own settings with a domain in
+// them: it has, at its outermost level, a domain and a list of descriptors, however misspelt the latter.
 func isConfig(text string) bool {
+	domain, tree := false, false
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "domain:") {
-			return true
-		}
+		domain = domain || strings.HasPrefix(line, "domain:")
+		tree = tree || strings.HasPrefix(line, "desc")
 	}
-	return false
+	return domain && tree
 }
 
 // valuePlace turns a line of a value that is written as a block scalar into a line of the file: the block begins below its key.

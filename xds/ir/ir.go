@@ -157,8 +157,10 @@ type Issuer struct {
 
 // RouteTable is a route configuration.
 type RouteTable struct {
-	Name    string
-	Hosts   []VirtualHost
+	Name  string
+	Hosts []VirtualHost
+	// AnyPort: the port in a Host header does not count.
+	AnyPort bool
 	Sources []Source
 }
 
@@ -271,12 +273,11 @@ type Cluster struct {
 	Kind    ClusterKind
 	Address string // Static: IP address, or the path of a Unix socket; DNS: the host name
 	Port    uint32
+	Members []Endpoint // DNS: resolved instead of Address and Port, where there are any
 	TLS     UpstreamTLS
-	HTTP2   bool // gRPC and h2c upstreams; otherwise the downstream's protocol is used
-	// Protocol of the downstream is kept where the upstream takes both.
-	KeepProtocol bool
-	Timeout      time.Duration // of connecting; 0: the default, 5 s
-	Sources      []Source
+	HTTP2   bool          // gRPC and h2c upstreams; otherwise HTTP/1.1, whatever the client speaks
+	Timeout time.Duration // of connecting; 0: the default, 5 s
+	Sources []Source
 }
 
 // ClusterKind is how a cluster finds its endpoints.

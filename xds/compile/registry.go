@@ -1,0 +1,181 @@
+package compile
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/credence-mesh/credence/identity"
+	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/xds/ir"
+)
+
+// dnsDomain is the suffix of the host names of Kubernetes Services.
+const dnsDomain = "cluster.local"
+
+// service is a host of the mesh, or one outside it, as a client sees it.
+type service struct {
+	namespace string
+	name      string // of a v1 Service; empty: a ServiceEntry
+	host      string // the FQDN
+	addresses []string
+	exportTo  []string // empty: everywhere
+	external  bool
+	void      bool // could not be read: its host answers 503
+	ports     []servicePort
+	source    ir.Source
+}
+
+// servicePort is a port of a service with all that is needed to reach it. It is immutable and shared by all parts that see it.
+type servicePort struct {
+	number    uint32
+	name      string
+	protocol  Protocol
+	cluster   ir.Cluster
+	endpoints []ir.Endpoint
+}
+
+// clusterName is Istio's name of the cluster of a port.
+func clusterName(port uint32, host string) string {
+	return "outbound|" + decimal(port) + "||" + host
+}
+
+// visible tells whether a namespace may use the service.
+func (s *service) visible(namespace string) bool {
+	if len(s.exportTo) == 0 {
+		return true
+	}
+	for _, e := range s.exportTo {
+		if e == "*" || e == namespace || e == "." && s.namespace == namespace {
+			return true
+		}
+	}
+	return false
+}
+
+// port finds a port by number.
+func (s *service) port(number uint32) (*servicePort, bool) {
+	for i := range s.ports {
+		if s.ports[i].number == number {
+			return &s.ports[i], true
+		}
+	}
+	return nil, false
+}
+
+// serviceKinds is what the services of a namespace are computed from.
+func serviceKinds() []policy.Kind {
+	return []policy.Kind{
+		policy.KindService, policy.KindServiceEntry, policy.KindEndpoints, policy.KindEndpointSlice,
+		policy.KindWorkloadEntry, policy.KindPeerAuthentication,
+	}
+}
+
+// registry is every service of one set.
+type registry struct {
+	set      *policy.Set
+	spaces   map[string]*space
+	services []*service // by host, then namespace
+}
+
+// space is what one namespace holds.
+type space struct {
+	services  []*service
+	workloads []*member
+	targets   map[string][]target // workload name -> what services send to it
+	problems  []policy.Problem
+}
+
+// registries remembers the registry of the sets that it saw last.
+type registries struct {
+	mu   sync.Mutex
+	last []*registry // newest first, at most two: those of Affected's old and new set
+}
+
+// of is the registry of a set. Only namespaces that changed are computed again; a change of policies alone costs nothing.
+func (r *registries) of(set *policy.Set) *registry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var base *registry
+	for i, known := range r.last {
+		if same(known.set, set) {
+			r.last[0], r.last[i] = r.last[i], r.last[0]
+			return known
+		}
+		if base == nil {
+			base = known
+		}
+	}
+	next := newRegistry(base, set)
+	r.last = append([]*registry{next}, r.last...)
+	r.last = r.last[:min(2, len(r.last))]
+	return next
+}
+
+func same(a, b *policy.Set) bool {
+	return a == b || policy.Same(a, b, serviceKinds()...) && a.Mesh().TrustDomain == b.Mesh().TrustDomain && a.Mesh().RootNamespace == b.Mesh().RootNamespace
+}
+
+func newRegistry(base *registry, set *policy.Set) *registry {
+	r := &registry{set: set, spaces: map[string]*space{}}
+	root := set.Mesh().RootNamespace
+	keep := base != nil && base.set.Mesh().TrustDomain == set.Mesh().TrustDomain && base.set.Mesh().RootNamespace == root &&
+		policy.SameIn(base.set, set, root, policy.KindPeerAuthentication)
+	for _, ns := range set.SpacesOf(serviceKinds()...) {
+		if keep && base.spaces[ns] != nil && policy.SameIn(base.set, set, ns, serviceKinds()...) {
+			r.spaces[ns] = base.spaces[ns]
+		} else {
+			r.spaces[ns] = newSpace(set, ns)
+		}
+		r.services = append(r.services, r.spaces[ns].services...)
+	}
+	slices.SortStableFunc(r.services, func(a, b *service) int {
+		return cmp.Or(cmp.Compare(a.host, b.host), cmp.Compare(a.namespace, b.namespace), cmp.Compare(b.name, a.name))
+	})
+	return r
+}
+
+// in is the services of a namespace.
+func (r *registry) in(namespace string) *space {
+	if s := r.spaces[namespace]; s != nil {
+		return s
+	}
+	return &space{}
+}
+
+// serviceOf finds the v1 Service of a name.
+func (r *registry) serviceOf(namespace, name string) (*service, bool) {
+	for _, s := range r.in(namespace).services {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return nil, false
+}
+
+// named finds a service by a name as users write it: host, or namespace/host; short names count in the given namespace.
+func (r *registry) named(namespace, host string) (*service, bool) {
+	if ns, h, ok := strings.Cut(host, "/"); ok {
+		namespace, host = ns, h
+	}
+	i, ok := slices.BinarySearchFunc(r.services, host, func(s *service, h string) int { return cmp.Compare(s.host, h) })
+	if ok {
+		return r.services[i], true
+	}
+	name, rest, dotted := strings.Cut(host, ".")
+	if !dotted {
+		return r.serviceOf(namespace, name)
+	}
+	ns := strings.TrimSuffix(strings.TrimSuffix(rest, ".svc."+dnsDomain), ".svc")
+	return r.serviceOf(ns, name)
+}
+
+// domain is the trust domain of the mesh; where it is invalid nobody is ever accepted.
+func domain(set *policy.Set) identity.TrustDomain {
+	td, err := trustDomain(set.Mesh().TrustDomain)
+	if err != nil {
+		return identity.TrustDomain{}
+	}
+	return td
+}

@@ -1,0 +1,115 @@
+package translate
+
+import (
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/credence-mesh/credence/xds/filter"
+)
+
+// references collects what may be referred to, and refuses what refers to nothing.
+func (c *checker) references() {
+	c.clusters = map[string]bool{blackHole: true, filter.ServicesCluster: true, xdsCluster: true}
+	endpoints := map[string]bool{}
+	for _, e := range c.r.Endpoints {
+		endpoints[e.ClusterName] = true
+	}
+	for _, m := range c.r.Clusters {
+		c.clusters[m.Name] = true
+		if m.GetType() == clusterv3.Cluster_EDS && !endpoints[m.Name] {
+			c.fail("cluster %s: no endpoints resource", m.Name)
+		}
+	}
+	c.tables, c.extensionNames, c.filters = map[string]bool{}, map[string]bool{}, map[string][]string{}
+	for _, t := range c.r.Routes {
+		c.tables[t.Name] = true
+	}
+	for _, e := range c.r.Extensions {
+		c.extensionNames[e.Name] = true
+	}
+	for _, l := range c.r.Listeners {
+		if err := eachPacked(l.ProtoReflect(), func(m proto.Message) {
+			if t, ok := m.(*tcpproxyv3.TcpProxy); ok {
+				c.cluster("listener "+l.Name, t.GetCluster())
+				for _, w := range t.GetWeightedClusters().GetClusters() {
+					c.cluster("listener "+l.Name, w.Name)
+				}
+			}
+		}); err != nil {
+			c.fail("listener %s: %w", l.Name, err)
+		}
+	}
+}
+
+func (c *checker) cluster(what, name string) {
+	if name != "" && !c.clusters[name] {
+		c.fail("%s: cluster %q does not exist", what, name)
+	}
+}
+
+// extensions: a filter may ask a service of the mesh, which the outbound part of the same proxy reaches; nothing else is unknown here.
+func (c *checker) extensions() {
+	for _, e := range c.r.Extensions {
+		what := "extension " + e.Name
+		if err := eachPacked(e.ProtoReflect(), func(m proto.Message) {
+			name := ""
+			switch m := m.(type) {
+			case *extauthzv3.ExtAuthz:
+				name = m.GetGrpcService().GetEnvoyGrpc().GetClusterName()
+			case *ratelimitv3.RateLimit:
+				name = limiter(m)
+			}
+			if !strings.HasPrefix(name, "outbound|") {
+				c.cluster(what, name)
+			}
+		}); err != nil {
+			c.fail("%s: %w", what, err)
+		}
+	}
+}
+
+func (c *checker) routes() {
+	for _, t := range c.r.Routes {
+		domains, hosts := map[string]bool{}, map[string]bool{}
+		for _, h := range t.VirtualHosts {
+			if hosts[h.Name] {
+				c.fail("route table %s: two hosts are called %q", t.Name, h.Name)
+			}
+			hosts[h.Name] = true
+			for _, d := range h.Domains {
+				if d = strings.ToLower(d); domains[d] {
+					c.fail("route table %s: domain %q twice", t.Name, d)
+				}
+				domains[d] = true
+			}
+			for _, r := range h.Routes {
+				c.route("route table "+t.Name+": route "+r.Name, r)
+			}
+		}
+		c.overrides(t.Name, overridesOf(t))
+	}
+}
+
+func (c *checker) route(what string, r *routev3.Route) {
+	a := r.GetRoute()
+	c.cluster(what, a.GetCluster())
+	total := uint32(0)
+	for _, w := range a.GetWeightedClusters().GetClusters() {
+		total += w.GetWeight().GetValue()
+		if w.Name != invalidBackend {
+			c.cluster(what, w.Name)
+		}
+	}
+	if a.GetWeightedClusters() != nil && total == 0 {
+		c.fail("%s: weights are all zero", what)
+	}
+	for _, m := range a.GetRequestMirrorPolicies() {
+		c.cluster(what, m.Cluster)
+	}
+}

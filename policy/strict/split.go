@@ -119,8 +119,15 @@ func (c chunk) syntax(err error) (int, string) {
 		return c.line + 1, text
 	}
 	line := 1
+	says := strings.TrimPrefix(text, m[0])
 	if n, err := strconv.Atoi(m[1]); err == nil {
 		line = n
+		if fromParser.MatchString(says) {
+			line++
+		}
 	}
-	return c.line + line, strings.TrimPrefix(text, m[0])
+	return c.line + line, says
 }
+
+// fromParser are the errors for which go-yaml counts lines from 0, where for all others it counts from 1.
+var fromParser = regexp.MustCompile(`^did not find expected ('|<|key|node content)`)

@@ -2,14 +2,11 @@ package file
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/credence-mesh/credence/policy"
 )
@@ -96,7 +93,7 @@ func (f *follower) follow(ctx context.Context) {
 			note(ev.Name)
 			continue
 		case err := <-f.watch.errors():
-			f.all = f.all || errors.Is(err, fsnotify.ErrEventOverflow)
+			f.reported(err)
 			note(f.dir)
 			continue
 		case <-settle.C:
@@ -117,6 +114,9 @@ func (f *follower) follow(ctx context.Context) {
 		rescan.Reset(f.pace())
 	}
 }
+
+// reported handles an error of the watch. Any of them may mean that events were lost, as an overflow does, so everything is looked at.
+func (f *follower) reported(err error) { f.all = f.all || err != nil }
 
 func stopped() *time.Timer {
 	t := time.NewTimer(time.Hour)

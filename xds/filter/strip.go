@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -26,44 +25,53 @@ func strip(h *ir.HTTP) (made, error) {
 		return made{config: unavailable(), sources: brokenSources(h.Guard)}, nil
 	}
 	m := &headermutationv3.Mutations{}
-	names := slices.Clone(h.Guard.Strip)
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		m.RequestMutations = append(m.RequestMutations, removeMatching(spellings(name)))
+	for _, name := range spellings(h.Guard.Strip) {
+		m.RequestMutations = append(m.RequestMutations, &mutationrulesv3.HeaderMutation{Action: &mutationrulesv3.HeaderMutation_Remove{Remove: name}})
 	}
-	if h.Edge {
-		for _, prefix := range edgePrefixes() {
-			m.RequestMutations = append(m.RequestMutations, removeMatching(&matcherv3.StringMatcher{
-				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}, IgnoreCase: true,
-			}))
-		}
+	if h.Edge { // nobody outside may give Envoy orders, or say where a request came from
+		m.RequestMutations = append(m.RequestMutations, &mutationrulesv3.HeaderMutation{Action: &mutationrulesv3.HeaderMutation_RemoveOnMatch_{
+			RemoveOnMatch: &mutationrulesv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: envoyPrefix}, IgnoreCase: true,
+			}},
+		}})
 	}
 	return made{config: &headermutationv3.HeaderMutation{Mutations: m}}, nil
 }
 
-// edgePrefixes is what nobody outside may say to Envoy. It removes most of them itself, from requests that it takes as external only.
-func edgePrefixes() []string {
-	return []string{"x-envoy-original-", "x-envoy-internal", "x-envoy-decorator-", "x-envoy-upstream-", "x-envoy-retry-", "x-envoy-max-", "x-envoy-hedge-", "x-envoy-ip-tags", "x-envoy-peer-", "x-envoy-force-trace", "x-envoy-expected-", "x-envoy-is-"}
+// envoyPrefix begins the headers that only Envoy reads.
+const envoyPrefix = "x-envoy-"
+
+// maxSpelled is how many dashes of a name may also be underscores: each doubles what is removed.
+const maxSpelled = 4
+
+// spellings is the names, and each with underscores for any of its dashes: many backends, CGI first, take them for one. (An expression
+// that matches all spellings at once would cost a regular expression a header, and Envoy bounds its size.)
+func spellings(names []string) []string {
+	var out []string
+	for _, name := range names {
+		name = strings.ToLower(name)
+		all := []string{name}
+		if n := strings.Count(name, "-"); n <= maxSpelled && !strings.HasPrefix(name, envoyPrefix) {
+			all = spelled(name)
+		} else {
+			all = append(all, strings.ReplaceAll(name, "-", "_"))
+		}
+		out = append(out, all...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
-func removeMatching(m *matcherv3.StringMatcher) *mutationrulesv3.HeaderMutation {
-	return &mutationrulesv3.HeaderMutation{Action: &mutationrulesv3.HeaderMutation_RemoveOnMatch_{
-		RemoveOnMatch: &mutationrulesv3.HeaderMutation_RemoveOnMatch{KeyMatcher: m},
-	}}
-}
-
-// spellings matches a header name in any case and with underscores for dashes: many backends, CGI first, take them for one.
-func spellings(name string) *matcherv3.StringMatcher {
-	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '-' || r == '_' })
-	if len(parts) < 2 {
-		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}, IgnoreCase: true}
+func spelled(name string) []string {
+	head, rest, ok := strings.Cut(name, "-")
+	if !ok {
+		return []string{name}
 	}
-	for i := range parts {
-		parts[i] = regexp.QuoteMeta(parts[i])
+	var out []string
+	for _, tail := range spelled(rest) {
+		out = append(out, head+"-"+tail, head+"_"+tail)
 	}
-	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: "(?i)" + strings.Join(parts, "[-_]+")},
-	}}
+	return out
 }
 
 // unavailable answers every request with 503.

@@ -15,13 +15,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/credence-mesh/credence/identity"
+	"github.com/credence-mesh/credence/snapshot"
 )
 
 // Facts is what the admin API tells; the caller wires it to the running parts.
 type Facts interface {
 	Status() Status
-	// Dump is the resources of a workload's proxies as JSON, secrets left out. ErrUnknown where there is no such workload.
-	Dump(w identity.Workload) (json.RawMessage, error)
+	// Dump is the resources of a workload's proxies, secrets left out. ErrUnknown where there is no such workload.
+	Dump(w identity.Workload) (snapshot.Dump, error)
 	// Ready is nil once the first complete configuration is published.
 	Ready() error
 }

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -11,16 +10,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/credence-mesh/credence/identity"
+	"github.com/credence-mesh/credence/snapshot"
 )
 
 type facts struct{ ready error }
 
-func (facts) Status() Status { return Status{Version: "v1", Proxies: []Proxy{{Workload: "a/b"}}} }
-func (facts) Dump(w identity.Workload) (json.RawMessage, error) {
+func (facts) Status() Status {
+	return Status{Version: "v1", Proxies: []snapshot.ProxyStatus{{Workload: "a/b"}}}
+}
+func (facts) Dump(w identity.Workload) (snapshot.Dump, error) {
 	if w.Name != "b" {
-		return nil, ErrUnknown
+		return snapshot.Dump{}, ErrUnknown
 	}
-	return json.RawMessage(`{"lds":[]}`), nil
+	return snapshot.Dump{Workload: "a/b", Resources: []snapshot.DumpResource{{Type: "lds"}}}, nil
 }
 func (f facts) Ready() error { return f.ready }
 

@@ -49,12 +49,13 @@ type world struct {
 	ctx    context.Context
 	Dir    string
 	Config string
+	procs  map[string]*mesh.Process // the proxies, by workload
 }
 
 // start writes files (name to text) into a directory and serves it. settings is the text of credence.yaml.
 func start(t *testing.T, settings string, files map[string]string) *world {
 	t.Helper()
-	w := &world{t: t, Dir: t.TempDir()}
+	w := &world{t: t, Dir: t.TempDir(), procs: map[string]*mesh.Process{}}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	w.ctx = ctx
@@ -95,12 +96,21 @@ func (w *world) write(name, text string) {
 	}
 }
 
+// remove takes a file out of the mesh directory.
+func (w *world) remove(name string) {
+	w.t.Helper()
+	if err := os.Remove(filepath.Join(w.Config, name)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // proxy runs an Envoy for a workload.
 func (w *world) proxy(workload string, extra ...string) *mesh.Process {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
 	defer cancel()
 	p, err := w.StartProxy(ctx, workload, extra...)
+	w.procs[workload] = p
 	if err != nil {
 		w.t.Fatal(err)
 	}

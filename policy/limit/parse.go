@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/credence-mesh/credence/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 // Bounds of one configuration, against documents made to exhaust us.

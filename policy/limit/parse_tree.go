@@ -5,8 +5,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/credence-mesh/credence/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 func (p *parser) root(n *yaml.Node) {

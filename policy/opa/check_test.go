@@ -2,10 +2,13 @@ package opa
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 var tenantA = claims{"iss": "https://auth.example.com/", "tenant_id": "A", "roles": []any{"user"}, "exp": 4102444800, "scope": "read write"}
@@ -265,4 +268,40 @@ func TestLogThatStandsStill(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// C43, C47: policies are swapped while requests are decided, and each request sees one set of them.
+func TestUpdateUnderLoad(t *testing.T) {
+	t.Parallel()
+	text := func(v string) string {
+		return "package envoy.authz\nimport rego.v1\nallow := {\"allowed\": true, \"headers\": {\"a\": data.other.v, \"b\": \"" + v + "\"}}"
+	}
+	set := func(v string) *policy.Set {
+		return setOf(module1("a.rego", text(v)), module1("b.rego", "package other\nv := \""+v+"\""))
+	}
+	s, _ := newService(t, Options{})
+	s.Update(set("0"))
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				h := check(t, s, ask(t, "/", nil, nil)).GetOkResponse().GetHeaders()
+				if len(h) != 2 || h[0].GetHeader().GetValue() != h[1].GetHeader().GetValue() {
+					t.Errorf("one decision saw two sets of policies: %v", h)
+					return
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		s.Update(set(fmt.Sprint(i)))
+	}
+	close(done)
+	wg.Wait()
 }

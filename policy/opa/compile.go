@@ -5,8 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/credence-mesh/credence/policy"
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 // state is what Update remembers: the modules of each package as they last compiled.

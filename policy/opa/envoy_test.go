@@ -125,9 +125,9 @@ func TestEnvoyAsks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token := func(make func(issuer.Claims) (string, error), tenant string, roles ...string) string {
+	token := func(sign func(issuer.Claims) (string, error), tenant string, roles ...string) string {
 		t.Helper()
-		out, err := make(issuer.Claims{"tenant_id": tenant, "roles": roles, "scope": "read write", "nested": map[string]any{"a": []any{1, nil, true}}})
+		out, err := sign(issuer.Claims{"tenant_id": tenant, "roles": roles, "scope": "read write", "nested": map[string]any{"a": []any{1, nil, true}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,11 +11,10 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/util"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
-
-	"github.com/open-policy-agent/opa/v1/util"
 )
 
 // object builds an object as the JSON form of a protobuf message has it: what is empty is left out.
@@ -227,7 +226,7 @@ func pathTerm(path string) *ast.Term {
 
 // queryTerm is parsed_query: pairs that cannot be decoded are left out, as opa-envoy-plugin does.
 func queryTerm(query string) *ast.Term {
-	values, _ := url.ParseQuery(query) //nolint:errcheck // the pairs that could be decoded are what is asked for
+	values, _ := url.ParseQuery(query)
 	return valuesTerm(values)
 }
 

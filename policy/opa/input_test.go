@@ -26,10 +26,10 @@ func TestAttributesAreTheJSONForm(t *testing.T) {
 	a.ContextExtensions = map[string]string{"k": "v"}
 	a.TlsSession = &authv3.AttributeContext_TLSSession{Sni: "shop.test"}
 	a.RouteMetadataContext = &corev3.Metadata{}
-	pipe := proto.Clone(full).(*authv3.CheckRequest)
+	pipe := proto.CloneOf(full)
 	pipe.Attributes.Source.Address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/run/x"}}}
 	pipe.Attributes.Request.Http.RawBody = []byte{0, 255, 1}
-	udp := proto.Clone(full).(*authv3.CheckRequest)
+	udp := proto.CloneOf(full)
 	udp.Attributes.Destination.Address.GetSocketAddress().Protocol = corev3.SocketAddress_UDP
 	for name, req := range map[string]*authv3.CheckRequest{"full": full, "pipe": pipe, "udp": udp, "small": ask(t, "/", nil, nil)} {
 		t.Run(name, func(t *testing.T) {

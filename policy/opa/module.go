@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/credence-mesh/credence/policy"
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 // module is one Rego file as users wrote it.
@@ -70,21 +71,23 @@ func (m module) parse(c *ast.Capabilities) (*ast.Module, []policy.Problem) {
 		return old, append(m.refused(old, c), m.problem(policy.Warning, &ast.Error{Location: old.Package.Location, Message: "the module is in the syntax of OPA before 1.0"},
 			"REGO_V0", "write `if` before the bodies of rules and `contains` in partial sets; `opa fmt --v0-v1` does it"))
 	}
-	return nil, m.problems(policy.Error, err, "REGO_SYNTAX", "correct the syntax; the last good version of the package stays in force")
+	return nil, m.unreadable(err)
 }
 
-func (m module) problems(severity policy.Severity, err error, code, try string) []policy.Problem {
+// unreadable tells why a module cannot be parsed.
+func (m module) unreadable(err error) []policy.Problem {
+	const code, try = "REGO_SYNTAX", "correct the syntax; the last good version of the package stays in force"
 	var all ast.Errors
 	if !errors.As(err, &all) || len(all) == 0 {
 		says := "the module is empty"
 		if err != nil {
 			says = err.Error()
 		}
-		return []policy.Problem{m.problem(severity, &ast.Error{Message: says}, code, try)}
+		return []policy.Problem{m.problem(policy.Error, &ast.Error{Message: says}, code, try)}
 	}
 	var out []policy.Problem
 	for _, e := range all {
-		out = append(out, m.problem(severity, e, code, try))
+		out = append(out, m.problem(policy.Error, e, code, try))
 	}
 	return out
 }

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/credence-mesh/credence/policy"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 // policies is everything that is in force. Only its cache of prepared queries grows.
@@ -61,7 +62,7 @@ func ruleNames(c *ast.Compiler) map[string]bool {
 }
 
 // choose picks the default decision.
-func (b *build) choose(p *policies, asked string, any bool) {
+func (b *build) choose(p *policies, asked string, some bool) {
 	const standard = "data.envoy.authz"
 	var found []string
 	for name := range b.groups {
@@ -81,11 +82,11 @@ func (b *build) choose(p *policies, asked string, any bool) {
 		b.add("", policy.Problem{Code: "REGO_AMBIGUOUS_DECISION",
 			Says: "several packages have a rule allow, and none is envoy.authz: " + strings.Join(found, ", ") + "; requests are denied",
 			Try:  "name the decision in credence.yaml, or per provider"})
-	case any:
+	case some:
 		b.add("", policy.Problem{Code: "REGO_NO_DECISION", Severity: policy.Warning,
 			Says: "no package in force has a rule allow; requests that ask for a decision are denied", Try: "write `package envoy.authz` and a rule allow"})
 	}
-	if any && p.decision != "" && p.open(p.decision) == nil && !p.rules[p.decision] {
+	if some && p.decision != "" && p.open(p.decision) == nil && !p.rules[p.decision] {
 		b.add("", policy.Problem{Code: "REGO_NO_DECISION", Severity: policy.Warning,
 			Says: p.decision + " is no rule in force; requests that ask for it are denied", Try: "correct the name of the decision"})
 	}

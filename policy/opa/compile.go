@@ -10,10 +10,12 @@ import (
 	"github.com/credence-mesh/credence/policy"
 )
 
-// state is what Update remembers: the modules of each package as they last compiled.
+// state is what Update remembers: above all the modules of each package as they last compiled.
 type state struct {
 	good     map[string]map[string]*ast.Module // package, source
 	packages map[string]string                 // source to package
+	modules  []module                          // as last given
+	problems []policy.Problem                  // as last told
 }
 
 // group is the modules of one package on their way into force.

@@ -27,12 +27,15 @@ type policies struct {
 // Update puts the Rego of a set in force, all at once, and tells what is wrong with it.
 //
 // A package with an error keeps its last good version; where it has none it is left out, and a decision that needs it is a denial. Other
-// packages are not touched. The decision is Options.Decision, else data.envoy.authz.allow where that package exists, else the rule `allow` of
+// packages are not touched. Where no module has changed nothing is compiled again. The decision is Options.Decision, else data.envoy.authz.allow where that package exists, else the rule `allow` of
 // the only package that has one. Update must not be called twice at a time.
 func (s *Service) Update(set *policy.Set) []policy.Problem {
 	c := capabilities(s.options.Builtins)
 	b := &build{old: s.state, byName: map[string]module{}, groups: map[string]*group{}, broken: map[string]bool{}}
 	modules := modulesIn(set)
+	if s.policies.Load() != nil && slices.EqualFunc(modules, s.state.modules, module.equal) {
+		return s.state.problems
+	}
 	b.parse(modules, c)
 	compiler := b.compile(c)
 	p := &policies{
@@ -46,9 +49,10 @@ func (s *Service) Update(set *policy.Set) []policy.Problem {
 		}
 	}
 	s.state = b.next()
+	s.state.modules, s.state.problems = modules, b.problems()
 	s.policies.Store(p)
 	s.metrics.loaded(b)
-	return b.problems()
+	return s.state.problems
 }
 
 func ruleNames(c *ast.Compiler) map[string]bool {

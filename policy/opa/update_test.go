@@ -146,3 +146,16 @@ func TestAllowedBuiltin(t *testing.T) {
 		t.Errorf("%v", problems)
 	}
 }
+
+func TestNothingIsCompiledAgainWithoutNeed(t *testing.T) {
+	t.Parallel()
+	other := &policy.ConfigMap{Object: policy.Object{Key: policy.Key{Kind: policy.KindConfigMap, Namespace: "n", Name: "m"}}, Data: map[string]string{"a": "b"}}
+	s, problems := newService(t, Options{}, module1("a.rego", "package envoy.authz\nallow { true }"))
+	first := s.policies.Load()
+	if again := s.Update(setOf(module1("a.rego", "package envoy.authz\nallow { true }"), other)); s.policies.Load() != first || codesOf(again) != codesOf(problems) {
+		t.Errorf("compiled again, or problems forgotten: %v", again)
+	}
+	if again := s.Update(setOf(module1("a.rego", "package envoy.authz\nallow := false"), other)); s.policies.Load() == first || len(again) != 0 || code(t, s, ask(t, "/", nil, nil)) != 403 {
+		t.Errorf("a change is not in force: %v", again)
+	}
+}

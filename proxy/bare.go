@@ -38,6 +38,8 @@ type Bare struct {
 // token is used only once it is known that the file can be written. It returns when the credential ends.
 func CreateBootstrap(ctx context.Context, path string, b Bare) (until time.Time, err error) {
 	var credential attest.Credential
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
 	err = replace(path, func() ([]byte, error) {
 		ttl := b.TTL
 		if ttl == 0 {
@@ -60,6 +62,8 @@ func CreateBootstrap(ctx context.Context, path string, b Bare) (until time.Time,
 // RenewBootstrap replaces the credential in a bootstrap that CreateBootstrap wrote and leaves the rest of it as it is. An Envoy that runs
 // has its old credential until it is restarted.
 func RenewBootstrap(ctx context.Context, path string) (until time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, renewTime)
+	defer cancel()
 	err = replace(path, func() ([]byte, error) {
 		b, err := readBootstrap(path)
 		if err != nil {

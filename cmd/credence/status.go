@@ -93,22 +93,16 @@ func stateOf(p snapshot.ProxyStatus) string {
 	}
 }
 
-// soon is when the end of a credential is worth a word.
-const soon = 7 * 24 * time.Hour
-
-// ends tells when a credential ends. One of hours is renewed by its proxy; one that was made for months and is near its end is not.
+// ends tells when a credential ends. A supervised proxy renews its own at half life; that of a bare Envoy is renewed by hand.
 func ends(at, now time.Time) string {
-	if at.IsZero() {
+	switch left := at.Sub(now); {
+	case at.IsZero():
 		return "-"
-	}
-	left := at.Sub(now)
-	if left <= 0 {
+	case left <= 0:
 		return "ENDED"
+	default:
+		return "in " + age(left)
 	}
-	if left < soon && left > 24*time.Hour {
-		return "in " + age(left) + " (renew)"
-	}
-	return "in " + age(left)
 }
 
 func versions(types []snapshot.TypeStatus) string {

@@ -29,7 +29,7 @@ func TestPrintStatus(t *testing.T) {
 	}
 	for _, want := range []string{
 		"credence v1, ready, up 3h: 1 object in force, 2 workloads, 2 proxies connected",
-		"in 3d (renew)", "in step", "cds x", "REFUSED", "lds x of y",
+		"in 3d", "in step", "cds x", "REFUSED", "lds x of y",
 		"production/order-1~b refused lds 1s ago", "from EnvoyFilter production/x (a.yaml:3)",
 		"a.yaml:3: error: no field [UNKNOWN_FIELD]", "try  ports",
 	} {

@@ -3,6 +3,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ import (
 type Facts interface {
 	Status() Status
 	// Dump is the resources of a workload's proxies, secrets left out. ErrUnknown where there is no such workload.
-	Dump(w identity.Workload) (snapshot.Dump, error)
+	Dump(ctx context.Context, w identity.Workload) (snapshot.Dump, error)
 	// Ready is nil once the first complete configuration is published.
 	Ready() error
 }
@@ -103,7 +104,7 @@ func dump(w http.ResponseWriter, r *http.Request, f Facts) {
 		answer(w, http.StatusBadRequest, "which workload? ask for ?workload=NAMESPACE/NAME")
 		return
 	}
-	out, err := f.Dump(identity.Workload{Namespace: ns, Name: name})
+	out, err := f.Dump(r.Context(), identity.Workload{Namespace: ns, Name: name})
 	switch {
 	case errors.Is(err, ErrUnknown):
 		answer(w, http.StatusNotFound, fmt.Sprintf("no workload %s/%s: credence status lists those that are known", ns, name))

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,7 @@ type facts struct{ ready error }
 func (facts) Status() Status {
 	return Status{Version: "v1", Proxies: []snapshot.ProxyStatus{{Workload: "a/b"}}}
 }
-func (facts) Dump(w identity.Workload) (snapshot.Dump, error) {
+func (facts) Dump(_ context.Context, w identity.Workload) (snapshot.Dump, error) {
 	if w.Name != "b" {
 		return snapshot.Dump{}, ErrUnknown
 	}

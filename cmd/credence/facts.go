@@ -125,11 +125,11 @@ func (f *facts) Status() console.Status {
 }
 
 // Dump is the resources of a workload's proxies.
-func (f *facts) Dump(w identity.Workload) (snapshot.Dump, error) {
+func (f *facts) Dump(ctx context.Context, w identity.Workload) (snapshot.Dump, error) {
 	if !f.c.pipeline.State(w).Exists() {
 		return snapshot.Dump{}, console.ErrUnknown
 	}
-	return f.c.pipeline.Dump(w)
+	return f.c.pipeline.Dump(ctx, w)
 }
 
 // Ready is nil once the first configuration is published.

@@ -249,10 +249,13 @@ func (d *decoder) unreadable(doc strict.Document) {
 func (d *decoder) rateLimit(root *yaml.Node) {
 	o := &object{decoder: d, root: root, reader: d.reader}
 	name := textOf(root, "domain")
+	if name == "" {
+		name = "unnamed"
+	}
 	o.meta = policy.Object{Key: policy.Key{Kind: policy.KindRateLimit, Name: name}, At: policy.Origin{File: d.file, Line: root.Line}}
 	d.reader.Next(o.meta.Key.String())
 	o.meta.Fields, o.meta.Digest = d.reader.Survey(root)
-	if name == "" {
+	if textOf(root, "domain") == "" {
 		o.refuse("domain", CodeMissingField, "", "domain wants to be a string that is not empty")
 	}
 	if d.reader.Failed() {

@@ -31,11 +31,11 @@ func gatewayOf(o *object) policy.Resource {
 		at := fmt.Sprintf("spec.listeners[%d]", i)
 		o.listener(at, l)
 		o.unique(at+".name", "listener name", string(l.Name), names)
-		host := ""
-		if l.Hostname != nil {
+		host := "any host"
+		if l.Hostname != nil && *l.Hostname != "" {
 			host = string(*l.Hostname)
 		}
-		o.unique(at, "port, protocol and hostname", fmt.Sprintf("%d %s %s", l.Port, l.Protocol, host), places)
+		o.unique(at, "the place", fmt.Sprintf("%s of port %d for %s", l.Protocol, l.Port, host), places)
 	}
 	return &policy.Gateway{Spec: spec}
 }

@@ -1,13 +1,11 @@
 package kinds
 
 import (
-	"maps"
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-
-	"fmt"
 
 	"github.com/credence-mesh/credence/policy"
 )
@@ -40,7 +38,7 @@ func service(o *object) policy.Resource {
 		at := fmt.Sprintf("spec.ports[%d]", i)
 		o.servicePort(at, p, len(spec.Ports) > 1)
 		o.unique(at+".name", "port name", p.Name, names)
-		o.unique(at+".port", "port", fmt.Sprint(p.Port, protocolOf(p.Protocol)), numbers)
+		o.unique(at+".port", "port", fmt.Sprintf("%d%s", p.Port, protocolOf(p.Protocol)), numbers)
 	}
 	return &policy.Service{Spec: spec}
 }
@@ -133,7 +131,7 @@ func secret(o *object) policy.Resource {
 	for k, v := range b.Data {
 		data[k] = policy.NewPrivate(v)
 	}
-	for k, v := range maps.All(b.StringData) {
+	for k, v := range b.StringData {
 		data[k] = policy.NewPrivate([]byte(v))
 	}
 	if b.Type == corev1.SecretTypeTLS {

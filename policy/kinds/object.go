@@ -103,9 +103,30 @@ func (o *object) into(body any, m *metav1.ObjectMeta) {
 	o.meta.Labels, o.meta.Annotations, o.meta.Created = m.Labels, m.Annotations, m.CreationTimestamp.Time
 }
 
-// refuse reports a field for which the object cannot be put in force.
+// refuse reports a field for which the object cannot be put in force. What only follows from a mistake that was told already is not told:
+// a field that is missing because it is misspelled.
 func (o *object) refuse(field, code, try, format string, args ...any) {
+	for _, p := range o.reader.Problems {
+		if p.Severity == policy.Error && follows(field, code, p.Field) {
+			return
+		}
+	}
 	o.report(field, policy.Problem{Code: code, Says: fmt.Sprintf(format, args...), Try: try})
+}
+
+func follows(field, code, told string) bool {
+	if field == told {
+		return true
+	}
+	if code != CodeEmptyMatch && code != CodeMissingField && code != CodeRulesRequired {
+		return false
+	}
+	parent := field
+	if code != CodeEmptyMatch {
+		parent = field[:max(0, strings.LastIndexByte(field, '.'))]
+	}
+	rest, below := strings.CutPrefix(told, parent+".")
+	return below && (strings.HasPrefix(told, field) || !strings.Contains(rest, "."))
 }
 
 // warn reports a field that does not do what it seems to.
@@ -129,10 +150,15 @@ func (o *object) covers() bool {
 		return false
 	}
 	for _, p := range o.reader.Problems {
-		if p.Severity == policy.Error && (p.Field == "spec" || strings.HasPrefix(p.Field, "metadata") || strings.Contains(p.Field, "elector") ||
+		if p.Severity == policy.Error && (p.Field == "spec" || named(p.Field) || strings.Contains(p.Field, "elector") ||
 			strings.HasPrefix(p.Field, "spec.targetRef") || p.Code == strict.CodeUnknownField && strings.Count(p.Field, ".") < 2) {
 			return false
 		}
 	}
 	return true
+}
+
+// named tells whether a field is part of an object's name.
+func named(field string) bool {
+	return field == "metadata" || field == "metadata.name" || field == "metadata.namespace"
 }

@@ -86,7 +86,7 @@ func (o *object) jwtRule(at string, r *securityv1beta1.JWTRule) {
 		o.refuse(at+".jwks", CodeConflict, "keep one of them", "jwks and jwksUri exclude each other")
 	}
 	if u := r.GetJwksUri(); u != "" && !httpURL(u) {
-		o.refuse(at+".jwksUri", CodeBadValue, "https://issuer/.well-known/jwks.json", "%q is no URL of http or https", u)
+		o.refuse(at+".jwksUri", CodeBadValue, "https://issuer/.well-known/jwks.json", "is no URL of http or https, or holds a password")
 	}
 	if j := r.GetJwks(); j != "" && !jwks(j) {
 		o.refuse(at+".jwks", CodeBadValue, `{"keys": [ … ]}`, "is no JSON Web Key Set with a key")
@@ -96,10 +96,10 @@ func (o *object) jwtRule(at string, r *securityv1beta1.JWTRule) {
 	o.noneEmpty(at+".fromCookies", r.GetFromCookies())
 	o.noneEmpty(at+".spaceDelimitedClaims", r.GetSpaceDelimitedClaims())
 	for i, h := range r.GetFromHeaders() {
-		o.header(fmt.Sprintf("%s.fromHeaders[%d].name", at, i), h.GetName())
+		o.headerToken(fmt.Sprintf("%s.fromHeaders[%d].name", at, i), h.GetName())
 	}
 	if h := r.GetOutputPayloadToHeader(); h != "" {
-		o.header(at+".outputPayloadToHeader", h)
+		o.headerToken(at+".outputPayloadToHeader", h)
 	}
 	for i, c := range r.GetOutputClaimToHeaders() {
 		field := fmt.Sprintf("%s.outputClaimToHeaders[%d]", at, i)

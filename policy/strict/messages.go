@@ -2,10 +2,13 @@ package strict
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/credence-mesh/credence/policy"
 )
 
 // message decodes as protobuf's JSON mapping says: names in camelCase or snake_case, enumerations by name or number, null for unset.
@@ -47,6 +50,9 @@ func (r *Reader) field(k, v *yaml.Node, m protoreflect.Message, fd protoreflect.
 		return
 	}
 	if m.Has(fd) {
+		if r.told(k) {
+			return
+		}
 		r.fail(k, CodeDuplicateKey, "keep one of the two", "%s is written twice, in camelCase and in snake_case", fd.JSONName())
 		return
 	}
@@ -68,6 +74,11 @@ func (r *Reader) field(k, v *yaml.Node, m protoreflect.Message, fd protoreflect.
 			m.Set(fd, value)
 		}
 	}
+}
+
+// told tells whether the survey has reported the key as a duplicate.
+func (r *Reader) told(k *yaml.Node) bool {
+	return slices.ContainsFunc(r.Problems, func(p policy.Problem) bool { return p.Code == CodeDuplicateKey && p.At.Line == k.Line })
 }
 
 func takesNull(fd protoreflect.FieldDescriptor) bool {

@@ -50,6 +50,8 @@ type collector struct {
 	proto    Protocol
 	rules    Rules
 	problems []policy.Problem
+
+	lastCustom *policy.AuthorizationPolicy // the CUSTOM policy that named the latest provider
 }
 
 func (c *collector) add(p *policy.AuthorizationPolicy) {

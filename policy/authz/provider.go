@@ -2,6 +2,7 @@ package authz
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,12 +37,19 @@ func (c *collector) custom(p *policy.AuthorizationPolicy, rules []Rule) {
 		})
 		return
 	}
+	if c.failsOpen(name) {
+		c.problem(p, policy.Problem{
+			Field: "spec.provider.name", Code: "AUTHZ_FAIL_OPEN", Severity: policy.Warning,
+			Says: fmt.Sprintf("failOpen of provider %q is not honoured: what it cannot decide is refused", name), Try: "take failOpen out of mesh.extensionProviders",
+		})
+	}
 	for i := range c.rules.Custom {
 		if c.rules.Custom[i].Provider == name {
 			c.rules.Custom[i].Rules = append(c.rules.Custom[i].Rules, rules...)
 			return
 		}
 	}
+	c.lastCustom = p
 	c.rules.Custom = append(c.rules.Custom, Custom{Provider: name, Authorizer: authorizer, Rules: rules})
 }
 
@@ -70,14 +78,28 @@ func (c *collector) provider(name string) (Authorizer, error) {
 	return Authorizer{}, fmt.Errorf("extension provider %q is not known", name)
 }
 
+func (c *collector) failsOpen(name string) bool {
+	return slices.ContainsFunc(c.mesh.ExtensionProviders, func(p policy.ExtensionProvider) bool {
+		return p.Name == name && p.EnvoyExtAuthzGRPC != nil && p.EnvoyExtAuthzGRPC.FailOpen
+	})
+}
+
 // settleProviders denies what more than one provider would decide, as Istio does.
 func (c *collector) settleProviders() {
 	if len(c.rules.Custom) < 2 {
 		return
 	}
+	c.problems = slices.DeleteFunc(c.problems, func(p policy.Problem) bool { return p.Code == "AUTHZ_FAIL_OPEN" }) // moot
+	var names []string
 	for _, custom := range c.rules.Custom {
+		names = append(names, custom.Provider)
 		c.deny(custom.Rules)
 	}
+	c.problem(c.lastCustom, policy.Problem{
+		Field: "spec.provider.name", Code: "AUTHZ_MANY_PROVIDERS",
+		Says: fmt.Sprintf("CUSTOM policies of several providers (%s) cover the workload: what any of them covers is denied", strings.Join(names, ", ")),
+		Try:  "let one provider decide for a workload",
+	})
 	c.rules.Custom = nil
 }
 

@@ -16,6 +16,7 @@ type state struct {
 	packages map[string]string                 // source to package
 	modules  []module                          // as last given
 	problems []policy.Problem                  // as last told
+	unknown  map[string]bool                   // sources that were void at the start, of unknown packages
 }
 
 // group is the modules of one package on their way into force.
@@ -30,6 +31,8 @@ type build struct {
 	byName   map[string]module
 	groups   map[string]*group
 	broken   map[string]bool // packages of which no version is in force
+	first    bool            // nothing was in force before
+	unknown  map[string]bool // sources that could belong to any package, and of which nothing was ever in force
 	findings []finding
 }
 
@@ -45,7 +48,8 @@ func (b *build) add(pkg string, problems ...policy.Problem) {
 	}
 }
 
-// parse groups the modules by package. A package of which one module cannot be read stays as it last was.
+// parse groups the modules by package. A package of which one module cannot be read stays as it last was. Where not even its package can be
+// told, that is all packages: at the start, when there is no last good version of any, no decision is in force until the module is mended.
 func (b *build) parse(modules []module, c *ast.Capabilities) {
 	failed := map[string]bool{}
 	for _, m := range modules {
@@ -58,6 +62,9 @@ func (b *build) parse(modules []module, c *ast.Capabilities) {
 			}
 			failed[name] = true
 			b.add(name, problems...)
+			if name == "" && (b.first || b.old.unknown[m.source]) {
+				b.unknown[m.source] = true
+			}
 			continue
 		}
 		name := parsed.Package.Path.String()
@@ -127,7 +134,7 @@ func (b *build) culprits(errs ast.Errors) []string {
 
 // next is what to remember for the next Update.
 func (b *build) next() state {
-	s := state{good: map[string]map[string]*ast.Module{}, packages: map[string]string{}}
+	s := state{good: map[string]map[string]*ast.Module{}, packages: map[string]string{}, unknown: b.unknown}
 	for name, g := range b.groups {
 		s.good[name] = g.modules
 		for source := range g.modules {

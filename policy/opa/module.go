@@ -19,11 +19,13 @@ type module struct {
 	object string
 	text   string
 	place  func(row int) policy.Origin
+	void   bool // refused by the source, which may have lost the text
+	read   bool // by the source, which has told what it thinks of the syntax
 }
 
 // equal tells that two modules say the same in the same place, so that also the problems are the same.
 func (m module) equal(o module) bool {
-	return m.source == o.source && m.object == o.object && m.text == o.text && m.place(1) == o.place(1)
+	return m.source == o.source && m.object == o.object && m.text == o.text && m.void == o.void && m.place(1) == o.place(1)
 }
 
 // modulesIn finds every module of a set: Rego objects, and the values of ConfigMaps under keys that end in ".rego". Tests are left out.
@@ -33,7 +35,7 @@ func modulesIn(set *policy.Set) []module {
 		if strings.HasSuffix(r.Key.Name, "_test.rego") {
 			continue
 		}
-		out = append(out, module{source: r.Key.String(), object: r.Key.String(), text: r.Module, place: func(row int) policy.Origin {
+		out = append(out, module{source: r.Key.String(), object: r.Key.String(), text: r.Module, void: r.Void, read: true, place: func(row int) policy.Origin {
 			return policy.Origin{File: r.At.File, Line: max(r.At.Line, 1) + row - 1}
 		}})
 	}
@@ -68,11 +70,16 @@ func (m module) problem(severity policy.Severity, e *ast.Error, code, try string
 // parse reads a module in today's syntax, else in that of OPA before 1.0.
 func (m module) parse(c *ast.Capabilities) (*ast.Module, []policy.Problem) {
 	parsed, err := ast.ParseModuleWithOpts(m.source, m.text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: c})
-	if err == nil && parsed != nil {
+	if err == nil && parsed != nil && !m.void {
 		return parsed, m.refused(parsed, c)
 	}
 	old, oldErr := ast.ParseModuleWithOpts(m.source, m.text, ast.ParserOptions{RegoVersion: ast.RegoV0, Capabilities: c})
-	if oldErr == nil && old != nil {
+	switch {
+	case m.void:
+		return nil, nil // the source has told why
+	case oldErr == nil && old != nil && m.read:
+		return old, m.refused(old, c)
+	case oldErr == nil && old != nil:
 		return old, append(m.refused(old, c), m.problem(policy.Warning, &ast.Error{Location: old.Package.Location, Message: "the module is in the syntax of OPA before 1.0"},
 			"REGO_V0", "write `if` before the bodies of rules and `contains` in partial sets; `opa fmt --v0-v1` does it"))
 	}

@@ -18,6 +18,7 @@ import (
 type policies struct {
 	compiler *ast.Compiler
 	closed   map[string]bool // packages that are broken or need a broken one
+	unknown  string          // a module that nobody could read, and that may belong to any package; empty: none
 	decision string          // the default; empty: none
 	rules    map[string]bool // paths of all rules, the decisions that may be asked for
 	mu       sync.Mutex
@@ -31,7 +32,7 @@ type policies struct {
 // the only package that has one. Update must not be called twice at a time.
 func (s *Service) Update(set *policy.Set) []policy.Problem {
 	c := capabilities(s.options.Builtins)
-	b := &build{old: s.state, byName: map[string]module{}, groups: map[string]*group{}, broken: map[string]bool{}}
+	b := &build{old: s.state, byName: map[string]module{}, groups: map[string]*group{}, broken: map[string]bool{}, unknown: map[string]bool{}, first: s.policies.Load() == nil}
 	modules := modulesIn(set)
 	if s.policies.Load() != nil && slices.EqualFunc(modules, s.state.modules, module.equal) {
 		return s.state.problems
@@ -41,7 +42,10 @@ func (s *Service) Update(set *policy.Set) []policy.Problem {
 	p := &policies{
 		compiler: compiler, closed: tainted(compiler, b.broken), rules: ruleNames(compiler), prepared: map[string]rego.PreparedEvalQuery{},
 	}
-	b.choose(p, s.options.Decision, len(modules) > 0)
+	for source := range b.unknown {
+		p.unknown = source
+	}
+	b.choose(p, s.options.Decision, modules)
 	b.soften(p)
 	if p.decision != "" && p.open(p.decision) == nil {
 		if _, err := p.query(context.Background(), p.decision); err != nil {
@@ -66,8 +70,13 @@ func ruleNames(c *ast.Compiler) map[string]bool {
 }
 
 // choose picks the default decision.
-func (b *build) choose(p *policies, asked string, some bool) {
+func (b *build) choose(p *policies, asked string, modules []module) {
 	const standard = "data.envoy.authz"
+	none := policy.Problem{Code: "REGO_NO_DECISION", Severity: policy.Warning}
+	if len(modules) > 0 {
+		none.At, none.Object = modules[0].place(1), modules[0].object
+	}
+	some := len(modules) > 0
 	var found []string
 	for name := range b.groups {
 		if p.rules[name+".allow"] {
@@ -83,16 +92,16 @@ func (b *build) choose(p *policies, asked string, some bool) {
 	case len(found) == 1:
 		p.decision = found[0]
 	case len(found) > 1:
-		b.add("", policy.Problem{Code: "REGO_AMBIGUOUS_DECISION",
+		b.add("", policy.Problem{At: none.At, Object: none.Object, Code: "REGO_AMBIGUOUS_DECISION",
 			Says: "several packages have a rule allow, and none is envoy.authz: " + strings.Join(found, ", ") + "; requests are denied",
 			Try:  "name the decision in credence.yaml, or per provider"})
 	case some:
-		b.add("", policy.Problem{Code: "REGO_NO_DECISION", Severity: policy.Warning,
-			Says: "no package in force has a rule allow; requests that ask for a decision are denied", Try: "write `package envoy.authz` and a rule allow"})
+		none.Says, none.Try = "no package in force has a rule allow; requests that ask for a decision are denied", "write `package envoy.authz` and a rule allow"
+		b.add("", none)
 	}
 	if some && p.decision != "" && p.open(p.decision) == nil && !p.rules[p.decision] {
-		b.add("", policy.Problem{Code: "REGO_NO_DECISION", Severity: policy.Warning,
-			Says: p.decision + " is no rule in force; requests that ask for it are denied", Try: "correct the name of the decision"})
+		none.Says, none.Try = p.decision+" is no rule in force; requests that ask for it are denied", "correct the name of the decision"
+		b.add("", none)
 	}
 }
 
@@ -127,6 +136,9 @@ func packageOf(decision string) string {
 
 // open returns an error where a decision needs a package that is not in force.
 func (p *policies) open(decision string) error {
+	if p.unknown != "" {
+		return fmt.Errorf("%s cannot be read, and may belong to any package", p.unknown)
+	}
 	for name := range p.closed {
 		if within(decision, name) || within(name, decision) {
 			return fmt.Errorf("package %s is not in force", strings.TrimPrefix(name, "data."))

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
@@ -78,8 +79,6 @@ type fixture struct {
 	server   *Server
 	addr     string
 	set      *policy.Set
-	proven   sync.Map // instance address -> identity.Proven
-	who      func() identity.Proven
 }
 
 type change func(*Options)
@@ -89,9 +88,7 @@ func start(t *testing.T, changes ...change) *fixture {
 	f := &fixture{T: t, parts: &parts{held: map[string][]*resource.Resource{}, fails: map[string]error{}}}
 	f.pipeline = snapshot.New(f.parts)
 	f.status = snapshot.NewStatus(f.pipeline)
-	f.who = func() identity.Proven { return identity.Proven{ID: sa(t, "a")} }
-	o := Options{Credentials: insecure.NewCredentials(), Views: f.pipeline, Status: f.status,
-		Authenticate: func(context.Context) (identity.Proven, error) { return f.who(), nil }}
+	o := Options{Credentials: insecure.NewCredentials(), Views: f.pipeline, Status: f.status, Authenticate: claimed(t)}
 	for _, c := range changes {
 		c(&o)
 	}
@@ -116,6 +113,18 @@ func start(t *testing.T, changes ...change) *fixture {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	f.set = policy.NewSet(policy.DefaultMesh()).Apply([]policy.Resource{entry("a"), entry("b")}, nil)
 	return f
+}
+
+// claimed believes the service account that a header names. Real credentials are tested with TLS.
+func claimed(t testing.TB) func(context.Context) (identity.Proven, error) {
+	return func(ctx context.Context) (identity.Proven, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		p := identity.Proven{ID: sa(t, md.Get("sa")[0])}
+		if w := md.Get("workload"); len(w) > 0 {
+			p.Workload = identity.Workload{Namespace: "prod", Name: w[0]}
+		}
+		return p, nil
+	}
 }
 
 func sa(t testing.TB, name string) identity.ID {
@@ -228,7 +237,13 @@ func (f *fixture) dial(creds credentials.TransportCredentials) *grpc.ClientConn 
 
 func (f *fixture) delta(node string) *client {
 	f.Helper()
-	ctx, cancel := context.WithCancel(f.Context())
+	return f.deltaAs(node, "sa", "a")
+}
+
+// deltaAs connects with headers that say who the peer is.
+func (f *fixture) deltaAs(node string, headers ...string) *client {
+	f.Helper()
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(f.Context(), headers...))
 	f.Cleanup(cancel)
 	st, err := discoveryv3.NewAggregatedDiscoveryServiceClient(f.dial(insecure.NewCredentials())).DeltaAggregatedResources(ctx)
 	if err != nil {

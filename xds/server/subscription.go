@@ -119,6 +119,7 @@ func (s *subscription) next(to *snapshot.View, now time.Time) *response {
 	if s.sotw && s.whole() && (first || s.again || len(items) > 0 || len(removed) > 0) {
 		return s.all(to, now)
 	}
+	s.again = false
 	if s.sotw {
 		removed = nil
 	}
@@ -130,16 +131,15 @@ func (s *subscription) next(to *snapshot.View, now time.Time) *response {
 
 // initial is the first response of a stream: what differs from what a proxy holds that was connected before.
 func (s *subscription) initial(to *snapshot.View) (items []*snapshot.Item, removed []string) {
+	for _, name := range s.names {
+		if i, ok := to.Get(s.t, name); ok {
+			items = append(items, i)
+		} else {
+			removed = append(removed, name)
+		}
+	}
 	if s.wildcard {
 		items = to.List(s.t)
-	} else {
-		for _, name := range s.names {
-			if i, ok := to.Get(s.t, name); ok {
-				items = append(items, i)
-			} else {
-				removed = append(removed, name)
-			}
-		}
 	}
 	if len(s.held) == 0 {
 		return items, removed

@@ -42,7 +42,7 @@ func (p *parser) descriptors(n *yaml.Node, field string, depth int) []Descriptor
 
 func (p *parser) descriptor(n *yaml.Node, field string, depth int) Descriptor {
 	line := resolve(n).Line
-	d := Descriptor{At: p.place(line)}
+	d, before := Descriptor{At: p.place(line)}, len(p.problems)
 	p.mapping(n, field, depth, descriptorKeys, func(key string, v *yaml.Node) {
 		at := join(field, key)
 		switch key {
@@ -68,6 +68,9 @@ func (p *parser) descriptor(n *yaml.Node, field string, depth int) Descriptor {
 		}
 	})
 	p.checkDescriptor(d, line, field)
+	if len(p.problems) == before && !d.Rate.Limits() && len(d.Descriptors) == 0 {
+		p.add(policy.Warning, line, field, "RATELIMIT_NO_LIMIT", "the descriptor has neither rate_limit nor descriptors: it limits nothing", "add a rate_limit")
+	}
 	return d
 }
 
@@ -79,14 +82,12 @@ func (p *parser) checkDescriptor(d Descriptor, line int, field string) {
 		p.fail(line, join(field, "key"), "RATELIMIT_RESERVED_KEY", "keys that begin with "+ReservedPrefix+" name buckets and are never matched", "choose another key")
 	case d.ShareThreshold && !strings.HasSuffix(d.name(), "*"):
 		p.fail(line, join(field, "share_threshold"), "RATELIMIT_SHARE_WITHOUT_WILDCARD", "share_threshold needs a value that ends in *", "end the value in *")
-	case !d.Rate.Limits() && len(d.Descriptors) == 0:
-		p.add(policy.Warning, line, field, "RATELIMIT_NO_LIMIT", "the descriptor has neither rate_limit nor descriptors: it limits nothing", "add a rate_limit")
 	}
 }
 
 func (p *parser) rate(n *yaml.Node, field string, depth int) Rate {
 	var r Rate
-	line, unit, counted := resolve(n).Line, "", false
+	line, unit, counted, before := resolve(n).Line, "", false, len(p.problems)
 	if resolve(n).Tag == "!!null" {
 		return r
 	}
@@ -106,7 +107,7 @@ func (p *parser) rate(n *yaml.Node, field string, depth int) Rate {
 		}
 	})
 	p.checkRate(&r, line, field, unit)
-	if !counted && !r.Unlimited {
+	if len(p.problems) == before && !counted && !r.Unlimited {
 		p.add(policy.Warning, line, join(field, "requests_per_unit"), "RATELIMIT_ZERO", "requests_per_unit is not said, which means 0: all requests are refused", "say how many")
 	}
 	return r

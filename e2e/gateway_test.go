@@ -279,11 +279,11 @@ func grant(from, to string) string {
 	}
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1beta1
 kind: ReferenceGrant
-metadata: {name: shop-%[1]s, namespace: other}
+metadata: {name: shop-%[4]s, namespace: other}
 spec:
   from: [{group: %[3]s, kind: %[1]s, namespace: shop}]
   to: [{group: "", kind: %[2]s}]
-`, from, to, group)
+`, from, to, group, strings.ToLower(from))
 }
 
 // TestGatewayTLS ends TLS at a gateway by the server name that the client asks for.

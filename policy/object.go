@@ -77,8 +77,9 @@ type Object struct {
 	Fields      Fields    // where each field was written; nil where unknown
 
 	// Void: refused, and no earlier good version is known, so what it covers must be closed, not left open. Spec then holds the selector and
-	// nothing else, or is nil where that could not be read: the whole namespace is covered. Only kinds that guard something are ever void
-	// (PeerAuthentication, RequestAuthentication, AuthorizationPolicy, EnvoyFilter, ConfigMap, RateLimit, Rego); any other kind closes by its absence.
+	// nothing else (of an HTTPRoute: parents, hosts and matches), or is nil where that could not be read: the whole namespace is covered. Only
+	// kinds whose absence would open something are put into a Set void by the sources (PeerAuthentication, RequestAuthentication,
+	// AuthorizationPolicy, EnvoyFilter, Sidecar, HTTPRoute, ConfigMap, RateLimit, Rego); any other kind closes by its absence.
 	Void bool
 }
 

@@ -110,6 +110,17 @@ func void(r policy.Resource) string {
 		return covers(v.Spec != nil, v.Spec.GetSelector().GetMatchLabels())
 	case *policy.EnvoyFilter:
 		return covers(v.Spec != nil, v.Spec.GetWorkloadSelector().GetLabels())
+	case *policy.Sidecar:
+		return covers(v.Spec != nil, v.Spec.GetWorkloadSelector().GetLabels())
+	case *policy.HTTPRoute:
+		if v.Spec == nil {
+			return " void"
+		}
+		var rules []int
+		for _, r := range v.Spec.Rules {
+			rules = append(rules, len(r.Matches))
+		}
+		return fmt.Sprintf(" closes %v", rules)
 	default:
 		return " void"
 	}

@@ -1,8 +1,12 @@
 package kinds
 
 import (
+	"fmt"
+	"strings"
+
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 	securityv1beta1 "istio.io/api/security/v1beta1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/credence-mesh/credence/policy"
 )
@@ -42,6 +46,18 @@ func voidOf(r policy.Resource, o *object) policy.Resource {
 			v.Spec = &networkingv1alpha3.EnvoyFilter{WorkloadSelector: g.Spec.GetWorkloadSelector(), TargetRefs: g.Spec.GetTargetRefs()}
 		}
 		return v
+	case policy.KindSidecar:
+		v := &policy.Sidecar{Object: meta}
+		if g, ok := r.(*policy.Sidecar); ok && covers {
+			v.Spec = &networkingv1alpha3.Sidecar{WorkloadSelector: g.Spec.GetWorkloadSelector()}
+		}
+		return v
+	case policy.KindHTTPRoute:
+		v := &policy.HTTPRoute{Object: meta}
+		if g, ok := r.(*policy.HTTPRoute); ok && covers {
+			v.Spec = o.matchesOf(g.Spec)
+		}
+		return v
 	case policy.KindConfigMap:
 		return &policy.ConfigMap{Object: meta}
 	case policy.KindRateLimit:
@@ -50,4 +66,31 @@ func voidOf(r policy.Resource, o *object) policy.Resource {
 		return &policy.Rego{Object: meta}
 	}
 	return nil
+}
+
+// matchesOf is what a refused route matches, so that its requests are not taken by a wider route. A rule whose matches cannot be read
+// matches all of the route's hosts; a route whose hosts or parents cannot be read matches nothing.
+func (o *object) matchesOf(spec *gatewayv1.HTTPRouteSpec) *gatewayv1.HTTPRouteSpec {
+	out := &gatewayv1.HTTPRouteSpec{CommonRouteSpec: spec.CommonRouteSpec, Hostnames: spec.Hostnames}
+	if o.wrong("spec.hostnames") || o.wrong("spec.parentRefs") {
+		return nil
+	}
+	for i, r := range spec.Rules {
+		rule := gatewayv1.HTTPRouteRule{Matches: r.Matches}
+		if o.wrong(fmt.Sprintf("spec.rules[%d].matches", i)) {
+			rule.Matches = nil
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	return out
+}
+
+// wrong tells whether an error was reported at or below a field.
+func (o *object) wrong(field string) bool {
+	for _, p := range o.reader.Problems {
+		if p.Severity == policy.Error && strings.HasPrefix(p.Field, field) {
+			return true
+		}
+	}
+	return false
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -347,4 +348,38 @@ func TestAConnectionDoesNotOutliveItsCertificate(t *testing.T) {
 	if err := (Trust{}).guard(ended, "/any/Method"); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestOpenStreamsHearOfARevocation(t *testing.T) {
+	a, dir := newAuthority(t, domain)
+	c, err := a.IssueChannel(t.Context(), orders, known[orders], newTestKey(t).Public(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r, err := OpenRevocations(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		revoked, done := 0, make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = r.Run(ctx, func() {
+				if r.Revoked(identity.Proven{Serial: c[0].SerialNumber.Text(16)}) {
+					revoked++
+				}
+			})
+		}()
+		time.Sleep(time.Minute)
+		if err := r.Add(ctx, Revocation{Serial: c[0].SerialNumber.Text(16)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		cancel()
+		<-done
+		if revoked != 1 {
+			t.Errorf("told %d times", revoked)
+		}
+	})
 }

@@ -80,6 +80,26 @@ func (r *Revocations) Revoked(p identity.Proven) bool {
 	return slices.ContainsFunc(r.current(), func(v Revocation) bool { return v.covers(p) })
 }
 
+// recheck is how often Run looks for a revocation that another process made.
+const recheck = time.Second
+
+// Run calls changed after every change of the revocations, so that open streams of what was revoked are closed, until ctx ends.
+func (r *Revocations) Run(ctx context.Context, changed func()) error {
+	ticker := time.NewTicker(recheck)
+	defer ticker.Stop()
+	for last := r.dir.Stamp(revokedFile); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if stamp := r.dir.Stamp(revokedFile); stamp != last {
+			last = stamp
+			changed()
+		}
+	}
+}
+
 // List is what is revoked now.
 func (r *Revocations) List() []Revocation { return slices.Clone(r.current()) }
 

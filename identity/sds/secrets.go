@@ -29,8 +29,7 @@ const (
 	Kubernetes = "kubernetes://" // followed by NAMESPACE/NAME: the certificate of a Secret, for a gateway
 )
 
-// ErrNone says that there is no secret of that name for that workload: what the proxy may have had is void. Any other error is temporary:
-// what the proxy has stands.
+// ErrNone says that there is no secret of that name for that workload.
 var ErrNone = errors.New("no such secret for this workload")
 
 func none(format string, args ...any) error {
@@ -42,15 +41,16 @@ type Issuer interface {
 	Mint(ctx context.Context, r ca.Request) (*x509svid.SVID, error)
 }
 
-// Config is what Secrets needs.
+// Config is what Secrets needs. Failed and Refused are for logging: they must not call Secrets, and may be nil.
 type Config struct {
 	Issuer Issuer
 	Roots  x509bundle.Source
 	Domain identity.TrustDomain
 	TTL    time.Duration // of an X.509-SVID; zero is ca.DefaultTTL
-	// Failed is told when an SVID could not be renewed, to log it: proxies keep the old one until ends; zero where
-	// there is none. It must not call Secrets. May be nil.
+	// Failed is told when an SVID could not be renewed: proxies keep the old one until ends; zero where there is none.
 	Failed func(who identity.Workload, id identity.ID, ends time.Time, err error)
+	// Refused is told why a secret was not given: it wraps ErrNone.
+	Refused func(who identity.Workload, id identity.ID, name string, why error)
 }
 
 // Secrets gives secrets to proxies and keeps their SVIDs fresh. All replicas of a workload share one SVID, so that they share one resource
@@ -89,6 +89,9 @@ func New(c Config) *Secrets {
 	if c.Failed == nil {
 		c.Failed = func(identity.Workload, identity.ID, time.Time, error) {}
 	}
+	if c.Refused == nil {
+		c.Refused = func(identity.Workload, identity.ID, string, error) {}
+	}
 	s := &Secrets{
 		config: c, wake: make(chan struct{}, 1),
 		own: map[owner]*certificate{}, watches: map[watched]map[*watch]struct{}{}, pending: map[watched]struct{}{},
@@ -97,21 +100,30 @@ func New(c Config) *Secrets {
 	return s
 }
 
-// Secret is the secret of that name for a workload, now. Where ok is false the error says why; see ErrNone.
-func (s *Secrets) Secret(ctx context.Context, who identity.Workload, id identity.ID, name string) (r *resource.Resource, ok bool, err error) {
-	switch {
-	case who == identity.Workload{} || id.IsZero():
-		err = none("nobody asks for %q", name)
-	case name == Own:
-		r, err = s.svid(ctx, owner{who, id})
-	case name == Bundle:
-		r, err = s.bundle()
-	case strings.HasPrefix(name, Kubernetes):
-		r, err = forGateway(s.policies.Load(), who, name)
-	default:
-		err = none("%q is not a name of a secret: %s, %s or %sNAMESPACE/NAME is", name, Own, Bundle, Kubernetes)
+// Secret is the secret of that name for a workload, now. False without an error: there is none, or it is not this workload's, and what the
+// proxy may have had is void. An error is temporary: what the proxy has stands.
+func (s *Secrets) Secret(ctx context.Context, who identity.Workload, id identity.ID, name string) (*resource.Resource, bool, error) {
+	r, err := s.find(ctx, who, id, name)
+	if errors.Is(err, ErrNone) {
+		s.config.Refused(who, id, name, err)
+		return nil, false, nil
 	}
 	return r, err == nil, err
+}
+
+func (s *Secrets) find(ctx context.Context, who identity.Workload, id identity.ID, name string) (*resource.Resource, error) {
+	switch {
+	case who == identity.Workload{} || id.IsZero():
+		return nil, none("nobody asks for %q", name)
+	case name == Own:
+		return s.svid(ctx, owner{who, id})
+	case name == Bundle:
+		return s.bundle()
+	case strings.HasPrefix(name, Kubernetes):
+		return forGateway(s.policies.Load(), who, name)
+	default:
+		return nil, none("%q is not a name of a secret: %s, %s or %sNAMESPACE/NAME is", name, Own, Bundle, Kubernetes)
+	}
 }
 
 // bundle is the same resource for everybody, made again only when the roots change.

@@ -223,7 +223,7 @@ func (p *plane) start(dir, token string, change func(*Config)) *running {
 		<-r.done
 		if p.t.Failed() {
 			for _, e := range logs.All() {
-				p.t.Logf("%s %s %s %v", e.Level, e.LoggerName, e.Message, e.ContextMap())
+				p.t.Logf("%s %s %s %s %v", e.Time.Format(time.StampMilli), e.Level, e.LoggerName, e.Message, e.ContextMap())
 			}
 		}
 	})

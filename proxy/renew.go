@@ -58,8 +58,9 @@ func (k *keeper) run(ctx context.Context) {
 
 // untilDue is how long until the renewal. It is spread by a tenth of the life, so that proxies which joined together do not renew together.
 func (k *keeper) untilDue() time.Duration {
-	life := k.credential.NotAfter().Sub(k.credential.Chain[0].NotBefore)
-	return max(0, time.Until(k.credential.RenewAt())+rand.N(life/10+1)-life/20)
+	due := k.credential.RenewAt()
+	life := 2 * k.credential.NotAfter().Sub(due)
+	return max(0, time.Until(due)+rand.N(life/10+1)-life/20)
 }
 
 func (k *keeper) once(ctx context.Context) error {

@@ -11,12 +11,13 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/credence-mesh/credence/identity/attest"
+	"github.com/credence-mesh/credence/identity/ca"
 )
 
 // withLife is a credential with a given life; its certificate is never verified here.
 func withLife(c attest.Credential, from time.Time, life time.Duration) attest.Credential {
 	leaf := *c.Chain[0]
-	leaf.NotBefore, leaf.NotAfter = from, from.Add(life)
+	leaf.NotBefore, leaf.NotAfter = from.Add(-ca.Backdate), from.Add(life)
 	c.Chain = append(c.Chain[:0:0], &leaf)
 	return c
 }
@@ -24,30 +25,33 @@ func withLife(c attest.Credential, from time.Time, life time.Duration) attest.Cr
 func TestKeeperRenewsAtHalfLife(t *testing.T) {
 	t.Parallel()
 	base := credential(t, shop, time.Hour)
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		var at []time.Duration
-		ctx, cancel := context.WithCancel(t.Context())
-		k := &keeper{
-			credential: withLife(base, began, 10*time.Hour), log: zap.NewNop(), store: func(attest.Credential) error { return nil },
-			renew: func(_ context.Context, old attest.Credential) (attest.Credential, error) {
-				at = append(at, time.Since(began))
-				if len(at) == 3 {
-					cancel()
-				}
-				return withLife(old, time.Now(), 10*time.Hour), nil
-			},
-		}
-		k.run(ctx)
-		for i, d := range at {
-			if due := time.Duration(i+1) * 5 * time.Hour; d < due-time.Duration(i+1)*31*time.Minute || d > due+time.Duration(i+1)*31*time.Minute {
-				t.Errorf("renewal %d after %s, due around %s", i+1, d, due)
+	for name, life := range map[string]time.Duration{"a week": 7 * 24 * time.Hour, "shorter than certificates are backdated": 20 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { renewThrice(t, base, life) })
+		})
+	}
+}
+
+func renewThrice(t *testing.T, base attest.Credential, life time.Duration) {
+	ctx, cancel := context.WithCancel(t.Context())
+	last, n := time.Now(), 0
+	k := &keeper{
+		credential: withLife(base, last, life), log: zap.NewNop(), store: func(attest.Credential) error { return nil },
+		renew: func(_ context.Context, old attest.Credential) (attest.Credential, error) {
+			if after := time.Since(last); after < life*9/20 || after > life*11/20 {
+				t.Errorf("renewed %s after it began, of a life of %s", after, life)
 			}
-		}
-		if len(at) != 3 {
-			t.Errorf("%d renewals", len(at))
-		}
-	})
+			if last, n = time.Now(), n+1; n == 3 {
+				cancel()
+			}
+			return withLife(old, last, life), nil
+		},
+	}
+	k.run(ctx)
+	if n != 3 {
+		t.Errorf("%d renewals", n)
+	}
 }
 
 func TestKeeperNeverGivesUp(t *testing.T) {

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -19,6 +22,7 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpoptionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -45,7 +49,8 @@ type rig struct {
 	front    []*hcmv3.HttpFilter // before the router, after the guards
 	services string              // host:port of credence_services; empty: nothing listens there
 	mtls     bool
-	edge     bool // believes no X-Forwarded-For
+	edge     bool   // believes no X-Forwarded-For
+	watched  string // a directory from which Envoy gets the extensions, as it would over ADS; empty: they are inline
 }
 
 func start(t *testing.T, r rig) *proxy {
@@ -77,7 +82,7 @@ func start(t *testing.T, r rig) *proxy {
 	if services == "" {
 		services = envoytest.FreeAddr(t)
 	}
-	p.envoy = envoytest.Start(t, envoytest.JSON(t, &bootstrapv3.Bootstrap{StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+	p.envoy = envoytest.Start(t, envoytest.JSON(t, &bootstrapv3.Bootstrap{Node: &corev3.Node{Id: "test", Cluster: "test"}, StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 		Listeners: []*listenerv3.Listener{{Name: "in", Address: address(t, "127.0.0.1:0"), FilterChains: []*listenerv3.FilterChain{chain}}},
 		Clusters:  []*clusterv3.Cluster{cluster(t, "app", backend, false), cluster(t, ServicesCluster, services, true)},
 	}}), envoytest.Options{})
@@ -92,15 +97,7 @@ func manager(t *testing.T, r rig) *hcmv3.HttpConnectionManager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := map[string]*anypb.Any{}
-	for _, e := range extensions {
-		config[e.Name] = pack(t, e.Config)
-	}
-	for _, f := range filters {
-		if c, ok := config[f.Name]; ok {
-			f.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: c}
-		}
-	}
+	place(t, filters, extensions, r.watched)
 	last := len(filters) - 1
 	filters = append(append(filters[:last:last], r.front...), filters[last])
 	return &hcmv3.HttpConnectionManager{
@@ -115,6 +112,51 @@ func manager(t *testing.T, r rig) *hcmv3.HttpConnectionManager {
 				Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: "app"}}},
 			}},
 		}}}},
+	}
+}
+
+// place puts the extensions inline, or into files of dir, which Envoy watches.
+func place(t *testing.T, filters []*hcmv3.HttpFilter, extensions []Extension, dir string) {
+	t.Helper()
+	config := map[string]*anypb.Any{}
+	for _, e := range extensions {
+		config[e.Name] = pack(t, e.Config)
+	}
+	if dir != "" {
+		publish(t, dir, extensions)
+	}
+	for _, f := range filters {
+		switch c, ok := config[f.Name]; {
+		case ok && dir == "":
+			f.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: c}
+		case ok:
+			f.GetConfigDiscovery().GetConfigSource().ConfigSourceSpecifier = &corev3.ConfigSource_PathConfigSource{
+				PathConfigSource: &corev3.PathConfigSource{Path: file(dir, f.Name)},
+			}
+		}
+	}
+}
+
+func file(dir, name string) string {
+	return filepath.Join(dir, strings.ReplaceAll(name, "/", "_")+".json")
+}
+
+// publish replaces the files of extensions, each in one step.
+func publish(t *testing.T, dir string, extensions []Extension) {
+	t.Helper()
+	for _, e := range extensions {
+		r, err := e.Resource()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := envoytest.JSON(t, &discoveryv3.DiscoveryResponse{VersionInfo: r.Version, TypeUrl: r.Body.GetTypeUrl(), Resources: []*anypb.Any{r.Body}})
+		fresh := file(dir, e.Name) + ".new"
+		if err := os.WriteFile(fresh, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(fresh, file(dir, e.Name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

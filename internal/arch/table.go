@@ -40,7 +40,7 @@ var rooms = []room{
 	{"xds/compile", append(vocabulary, "policy", "xds/ir")},
 	{"xds/filter", append(vocabulary, "policy", "xds/ir", "xds/resource")},
 	{"xds/translate", append(vocabulary, "policy", "xds/ir", "xds/compile", "xds/filter", "xds/resource")},
-	{"xds/patch", append(below, "xds/ir", "xds/resource")},
+	{"xds/patch", append(below, "xds/ir", "xds/filter", "xds/resource")},
 	{"snapshot", []string{"policy/...", "identity", "xds/ir", "xds/compile", "xds/filter", "xds/translate", "xds/patch", "xds/resource"}},
 	{"xds/server", []string{"identity", "policy", "snapshot", "xds/resource"}},
 

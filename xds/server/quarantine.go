@@ -78,7 +78,7 @@ func (s *subscription) accept(r *response) {
 // refuse withholds what the proxy refused, and owes it the rest of the response. The culprits are those that the error names; where it
 // names none, a response of one resource tells, and a larger one is sent again one by one.
 func (s *subscription) refuse(r *response, says string, now time.Time) []*snapshot.Item {
-	suspects := s.changedIn(r)
+	suspects := slices.DeleteFunc(slices.Clone(s.changedIn(r)), func(i *snapshot.Item) bool { return !s.covers(i.Name) })
 	culprits := named(suspects, says)
 	known := !slices.ContainsFunc(suspects, func(i *snapshot.Item) bool { return s.bad[i.Name] == nil })
 	if len(culprits) == 0 && (len(suspects) == 1 || known || (s.sotw && s.whole())) {
@@ -88,6 +88,13 @@ func (s *subscription) refuse(r *response, says string, now time.Time) []*snapsh
 	for _, i := range suspects {
 		if !slices.Contains(culprits, i) {
 			s.owed = insert(s.owed, i.Name)
+		}
+	}
+	if len(r.items) > 0 { // a refused removal alone is not repeated: it would be for ever
+		for _, name := range r.removed {
+			if s.covers(name) {
+				s.owed = insert(s.owed, name)
+			}
 		}
 	}
 	for _, i := range culprits {

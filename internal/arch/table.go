@@ -39,8 +39,9 @@ var rooms = []room{
 	{"xds/ir", vocabulary},
 	{"xds/compile", append(vocabulary, "policy", "xds/ir")},
 	{"xds/filter", append(vocabulary, "policy", "xds/ir", "xds/resource")},
-	{"xds/translate", append(vocabulary, "policy", "xds/ir", "xds/compile", "xds/filter", "xds/resource")},
-	{"xds/patch", append(below, "xds/ir", "xds/filter", "xds/resource")},
+	// The Builder in xds/translate is the whole way from a Set to packed resources, so it knows every step of it.
+	{"xds/translate", append(vocabulary, "policy", "policy/limit", "xds/ir", "xds/compile", "xds/filter", "xds/patch", "xds/resource")},
+	{"xds/patch", append(below, "xds/filter", "xds/ir", "xds/resource")},
 	{"snapshot", []string{"policy/...", "identity", "xds/ir", "xds/compile", "xds/filter", "xds/translate", "xds/patch", "xds/resource"}},
 	{"xds/server", []string{"identity", "policy", "snapshot", "xds/resource"}},
 

@@ -2,9 +2,12 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/credence-mesh/credence/policy"
 	"github.com/credence-mesh/credence/xds/compile"
+	"github.com/credence-mesh/credence/xds/filter"
+	"github.com/credence-mesh/credence/xds/patch"
 	"github.com/credence-mesh/credence/xds/resource"
 )
 
@@ -30,8 +33,9 @@ func (b *Builder) Build(set *policy.Set, key compile.PartKey) ([]*resource.Resou
 	if err != nil {
 		return nil, problems, fmt.Errorf("%s: %w", key, err)
 	}
+	slices.SortFunc(problems, policy.Problem.Compare)
 	packed, err := messages.Pack()
-	return packed, problems, err
+	return packed, slices.Compact(problems), err
 }
 
 func (b *Builder) messages(set *policy.Set, key compile.PartKey) (*Resources, []policy.Problem, error) {
@@ -46,5 +50,9 @@ func (b *Builder) messages(set *policy.Set, key compile.PartKey) (*Resources, []
 	if err := Check(messages); err != nil {
 		return nil, problems, fmt.Errorf("refused by the last check: %w", err)
 	}
-	return messages, problems, nil
+	messages, told := patch.Apply(messages, compile.PatchesOf(set, key), patch.Settings{
+		Direction: part.Direction, RootNamespace: set.Mesh().RootNamespace, Check: Check,
+		Limits: func() map[string][]filter.Limit { return limitsOf(set) },
+	})
+	return messages, append(problems, told...), nil
 }

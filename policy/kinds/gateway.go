@@ -73,7 +73,7 @@ func (o *object) listenerTLS(at string, l gatewayv1.Listener) {
 func httpRoute(o *object) policy.Resource {
 	spec := specOf[gatewayv1.HTTPRouteSpec](o)
 	if len(spec.ParentRefs) == 0 {
-		o.warn("spec", "ROUTE_WITHOUT_PARENT", "parentRefs: [{name: GATEWAY}]", "the route belongs to no Gateway and has no effect")
+		o.warn("spec", CodeNoParent, "parentRefs: [{name: GATEWAY}]", "the route belongs to no Gateway and has no effect")
 	}
 	for i, h := range spec.Hostnames {
 		if !hostname(string(h)) {

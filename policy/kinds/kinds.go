@@ -33,6 +33,7 @@ const (
 	CodeRegoSyntax        = "REGO_SYNTAX"
 	CodeRegoV0            = "REGO_V0"
 	CodeUnknownMetric     = "PROMETHEUS_UNKNOWN_METRIC"
+	CodeNoParent          = "ROUTE_WITHOUT_PARENT"
 )
 
 // Result is what a file says.

@@ -128,8 +128,8 @@ func (l *linter) shared(c config, d descriptor) {
 		return
 	}
 	l.at(c, d.line, finding{
-		CodeLimitSharedBucket, policy.Warning, "all customers of a tier share one count: one of them can use up what the others are entitled to",
-		"put a descriptor without a value around it: key: tenant_id",
+		CodeLimitSharedBucket, policy.Warning, "envoyproxy/ratelimit counts all customers of a tier together, so that one can use up what the others are entitled to; the built-in limiter counts each by a verified claim",
+		"for other limiters, put a descriptor without a value around it: key: tenant_id",
 	})
 }
 

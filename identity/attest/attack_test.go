@@ -371,11 +371,11 @@ func TestOpenStreamsHearOfARevocation(t *testing.T) {
 				}
 			})
 		}()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if err := r.Add(ctx, Revocation{Serial: c[0].SerialNumber.Text(16)}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		cancel()
 		<-done
 		if revoked != 1 {

@@ -35,7 +35,7 @@ func Join(ctx context.Context, addr, text string, w identity.Workload, ttl time.
 	if err != nil {
 		return Credential{}, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	request := &attestv1.JoinRequest{Token: text, WorkloadNamespace: w.Namespace, WorkloadName: w.Name, Csr: csr}
 	if ttl > 0 {
 		request.Ttl = durationpb.New(ttl)
@@ -66,7 +66,7 @@ func Renew(ctx context.Context, addr string, old Credential, ttl time.Duration) 
 	if err != nil {
 		return Credential{}, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	request := &attestv1.RenewRequest{Csr: csr}
 	if ttl > 0 {
 		request.Ttl = durationpb.New(ttl)

@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/credence-mesh/credence/identity"
 	"github.com/credence-mesh/credence/internal/envoytest"
@@ -73,7 +72,7 @@ func TestEnvoyOpensItsChannel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	if err := check(t, conn); err != nil {
 		t.Fatal(err)
 	}

@@ -74,15 +74,15 @@ func TestTokensExpireAndAreCleanedUp(t *testing.T) {
 		if err != nil || len(list) != 2 || list[0].Used == list[1].Used {
 			t.Errorf("got %+v, %v", list, err)
 		}
-		time.Sleep(DefaultTokenTTL - time.Second)
+		<-time.After(DefaultTokenTTL - time.Second)
 		if err := p.tokens.Check(left, spy); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := p.tokens.Consume(left, spy); !errors.Is(err, ErrTokenExpired) {
 			t.Errorf("got %v", err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := p.tokens.Clean(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestLimiter(t *testing.T) {
 		if n := count(b); n != 3 {
 			t.Errorf("one address takes from another: %d", n)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if n := count(a); n != 2 {
 			t.Errorf("%d after a second", n)
 		}

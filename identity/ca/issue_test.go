@@ -209,7 +209,7 @@ func TestKeyOfRequest(t *testing.T) {
 				wantError(t, err, c.want)
 				return
 			}
-			if err != nil || !got.(interface{ Equal(crypto.PublicKey) bool }).Equal(c.key.Public()) {
+			if pub, ok := got.(*ecdsa.PublicKey); !ok || err != nil || !pub.Equal(c.key.Public()) {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
@@ -286,11 +286,11 @@ func TestSourceRotatesAtHalfLife(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		first, _ := s.GetX509SVID()
-		time.Sleep(29 * time.Minute)
+		<-time.After(29 * time.Minute)
 		if again, _ := s.GetX509SVID(); again != first {
 			t.Error("rotated before half of its life")
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		select {
 		case <-s.Updated():

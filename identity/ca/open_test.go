@@ -154,7 +154,7 @@ func TestIntermediateIsRenewedLongBeforeItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := openIn(t, dir)
 		for range 12 * 5 {
-			time.Sleep(30 * 24 * time.Hour)
+			<-time.After(30 * 24 * time.Hour)
 			svid, err := a.Mint(t.Context(), Request{ID: orders, TTL: 90 * 24 * time.Hour})
 			if err != nil {
 				t.Fatal(err)
@@ -166,7 +166,7 @@ func TestIntermediateIsRenewedLongBeforeItsEnd(t *testing.T) {
 		if err := a.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(RootTTL)
+		<-time.After(RootTTL)
 		if _, err := a.Mint(t.Context(), Request{ID: orders}); err == nil {
 			t.Error("an authority that has ended still signs")
 		}

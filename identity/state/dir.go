@@ -87,7 +87,7 @@ func (d *Dir) Read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat() // of what was opened, not of what the name may mean by now
 	switch {
 	case err != nil:
@@ -153,7 +153,7 @@ func (d *Dir) create(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	half := len(content) / 2
 	for _, part := range [][]byte{content[:half], content[half:]} {
 		d.step("write")

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"math"
+
 	"github.com/credence-mesh/credence/policy"
 	"github.com/credence-mesh/credence/policy/limit"
 	"github.com/credence-mesh/credence/xds/filter"
@@ -23,6 +25,9 @@ func limitTree(in []limit.Descriptor) []filter.Limit {
 		l := filter.Limit{Key: d.Key, Value: d.Value, Limited: d.Rate.Limits(), Children: limitTree(d.Descriptors)}
 		if every := d.Rate.Unit.Duration().Seconds(); every > 0 {
 			l.PerSecond = float64(d.Rate.Requests) / every
+		}
+		if d.Rate.Unlimited {
+			l.PerSecond = math.Inf(1) // never what a missing claim counts as
 		}
 		out = append(out, l)
 	}

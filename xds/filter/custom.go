@@ -80,8 +80,8 @@ func extAuth(h *ir.HTTP) (made, error) {
 		ValidateMutations:         true,
 		MetadataContextNamespaces: []string{ClaimsNamespace},
 		FilterEnabledMetadata:     marked(rbacHTTPNamespace),
-		ClearRouteCache:           false,
-		EncodeRawHeaders:          true,
+		// Values of a header that is sent more than once stay apart for the embedded service (threat C39); others read what Envoy joins.
+		EncodeRawHeaders: authorizer.Embedded(),
 	}}, nil
 }
 

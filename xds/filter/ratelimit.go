@@ -21,7 +21,7 @@ type Limit struct {
 	Key       string
 	Value     string  // empty: every value; a last "*" is a prefix
 	Limited   bool    // has a limit of its own, so that a descriptor must end here
-	PerSecond float64 // requests a second that the limit allows: the smallest of siblings is the strictest
+	PerSecond float64 // requests a second that the limit allows, +Inf for one that is unlimited: the smallest of siblings is the strictest
 	Children  []Limit
 }
 

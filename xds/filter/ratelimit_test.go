@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -147,4 +148,41 @@ spec:
 			}
 		})
 	}
+}
+
+func TestStrictest(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		nodes []Limit
+		want  string
+	}{
+		{"the smallest", []Limit{{Value: "a", Limited: true, PerSecond: 2}, {Value: "b", Limited: true, PerSecond: 1}}, "b"},
+		{"none at all is smaller", []Limit{{Value: "a", Limited: true, PerSecond: 2}, {Value: "b", Limited: true}}, "b"},
+		{"what is unlimited is not", []Limit{{Value: "a", Limited: true, PerSecond: math.Inf(1)}, {Value: "b", Limited: true, PerSecond: 9}}, "b"},
+		{"nor what has no limit of its own", []Limit{{Value: "a"}, {Value: "b", Limited: true, PerSecond: 9}}, "b"},
+		{"a pattern is no value", []Limit{{Value: "a*", Limited: true}, {Value: "b", Limited: true, PerSecond: 9}}, "b"},
+		{"the first of equals", []Limit{{Value: "a", Limited: true}, {Value: "b", Limited: true}}, "a"},
+	} {
+		if got := (way{nodes: tc.nodes}).strictest(); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+func FuzzQuote(f *testing.F) {
+	for _, s := range []string{"free", "it's", `a\`, "\n", "é", "' || true || '"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		q := quote(s)
+		body := q[1 : len(q)-1]
+		for i := 0; i < len(body); i++ {
+			if body[i] == '\\' {
+				i++ // what follows is escaped
+			} else if body[i] == '\'' || body[i] < ' ' {
+				t.Fatalf("%q ends or breaks the literal %s", s, q)
+			}
+		}
+	})
 }

@@ -65,6 +65,7 @@ var rooms = []room{
 	{"examples/demo", []string{"internal/echo", "internal/issuer", "internal/load", "internal/mesh"}},
 	{"e2e", everything},
 	{"bench", everything},
+	{"bench/xds", everything},
 }
 
 var (
@@ -74,12 +75,12 @@ var (
 )
 
 // nobody lists what no other package may import, tests included.
-var nobody = []string{"cmd/...", "e2e", "bench", "internal/arch"}
+var nobody = []string{"cmd/...", "e2e", "bench/...", "internal/arch"}
 
 // forTests lists what only tests, and each other, may import: it needs a testing.T or stands in for the product.
 var forTests = []string{"internal/envoytest", "internal/policytest"}
 
-// guarded is a library that only some rooms may know, tests aside.
+// guarded is a library that only some rooms may know; tests aside, and bench, which stands beside the product and compares it with others.
 type guarded struct {
 	library string // the start of an import path
 	rooms   []string
@@ -91,7 +92,7 @@ var guards = []guarded{
 		"github.com/envoyproxy/go-control-plane",
 		[]string{
 			"xds/resource", "xds/filter", "xds/translate", "xds/patch", "xds/server", "snapshot", "policy/limit", "policy/opa", "policy/explain",
-			"identity/sds", "proxy", "internal/envoytest", "e2e", "bench",
+			"identity/sds", "proxy", "internal/envoytest", "e2e",
 		},
 		"Envoy's protos stay where configuration is made and where its protocols are spoken; everything before speaks our own words (xds/ir)",
 	},

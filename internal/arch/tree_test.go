@@ -100,6 +100,17 @@ func TestPackagesAreNouns(t *testing.T) {
 	}
 }
 
+// A test that sleeps is slow when it passes and flaky when the machine is busy. In virtual time sleeping costs nothing and is exact.
+func TestTestsSleepInVirtualTimeOnly(t *testing.T) {
+	t.Parallel()
+	sleep := []byte("time." + "Sleep(")
+	for _, f := range tree(t) {
+		if strings.HasSuffix(f.name, "_test.go") && bytes.Contains(f.text, sleep) && !bytes.Contains(f.text, []byte("synctest.Test(")) {
+			t.Errorf("%s sleeps: wait for a fact (internal/envoytest.Eventually), or use testing/synctest", f.name)
+		}
+	}
+}
+
 // ADRs are found by date and title; numbers collide between branches.
 func TestDecisionsHaveTheirForm(t *testing.T) {
 	t.Parallel()

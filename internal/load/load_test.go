@@ -43,7 +43,7 @@ func TestLoadCountsWhatFails(t *testing.T) {
 					}
 					return err
 				})
-				time.Sleep(2*time.Second + time.Millisecond) //nolint:forbidigo // virtual time
+				time.Sleep(2*time.Second + time.Millisecond)
 				if name == "a stall is a failure" {
 					if sent := l.Sent(); sent != 0 {
 						t.Errorf("%d requests answered during a stall", sent)
@@ -69,7 +69,7 @@ func TestLoadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := load.Start(ctx, 1000, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-		time.Sleep(3*time.Second + time.Microsecond) //nolint:forbidigo // virtual time
+		time.Sleep(3*time.Second + time.Microsecond)
 		if sent := l.Sent(); sent != 3000-512 {
 			t.Errorf("%d failures beyond the 512 that wait", sent)
 		}

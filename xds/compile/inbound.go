@@ -129,6 +129,7 @@ func (i *inbounder) ingress(s *policy.Sidecar) []inboundPort {
 				At: s.Where(field), Object: s.Key.String(), Field: field, Code: "BAD_DEFAULT_ENDPOINT",
 				Says: err.Error() + "; connections to the port are closed", Try: "127.0.0.1:PORT, 0.0.0.0:PORT or unix:///path",
 			})
+			continue
 		}
 		out = append(out, p)
 	}
@@ -158,11 +159,12 @@ func (i *inbounder) defaultEndpoint(s string, number uint32) (string, uint32, er
 	switch host {
 	case "0.0.0.0", "::":
 		return i.workload.Entry.Spec.Address, uint32(n), nil
-	case "127.0.0.1", "::1":
-		return host, uint32(n), nil
-	default:
+	}
+	// Istio takes 127.0.0.1 and ::1 only; any loopback address is as much of this host.
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() && host != i.workload.Entry.Spec.Address {
 		return "", 0, fmt.Errorf("%q is not on this host", s)
 	}
+	return host, uint32(n), nil
 }
 
 // forward adds the cluster of the application behind a port.

@@ -104,6 +104,8 @@ func (o *outbounder) unbound() []*service {
 	return within(o.services, of)
 }
 
+func portless(e *networkingv1alpha3.IstioEgressListener) bool { return e.Port == nil }
+
 // reach adds the clusters of a service.
 func (o *outbounder) reach(s *service) {
 	for i := range s.ports {
@@ -122,8 +124,12 @@ func addCluster(part *ir.Part, have map[string]bool, s *service, p *servicePort)
 	}
 }
 
-// egress adds the HTTP egress listener: applications send their requests to it, and their Host header says where they go.
+// egress adds the HTTP egress listener: applications send their requests to it, and their Host header says where they go. A Sidecar that
+// gives each of its egress listeners a port of its own has said where it wants them, and there is no other.
 func (o *outbounder) egress() {
+	if o.sidecar != nil && len(o.sidecar.Spec.GetEgress()) > 0 && !slices.ContainsFunc(o.sidecar.Spec.Egress, portless) {
+		return
+	}
 	name := loopback + "_" + decimal(o.key.EgressPort)
 	o.part.Listeners = append(o.part.Listeners, ir.Listener{
 		Name: name, Address: loopback, Port: o.key.EgressPort, Direction: ir.Outbound, Sources: o.sources(),

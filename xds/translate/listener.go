@@ -29,6 +29,11 @@ func (t *translator) listener(l *ir.Listener) error {
 		Name: l.Name, Address: address(l.Address, l.Port), TrafficDirection: direction(l.Direction),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
 	}
+	if l.Capture == ir.Bind && l.Direction != ir.Edge {
+		// Two proxies of one host that are given the same port: the second is told so. With SO_REUSEPORT, Envoy's default, each would get
+		// half of the connections, and an application's requests would leave under the identity of another.
+		out.EnableReusePort = wrapperspb.Bool(false)
+	}
 	switch l.Capture {
 	case ir.Redirect:
 		out.UseOriginalDst = wrapperspb.Bool(l.Direction == ir.Outbound)

@@ -4,6 +4,8 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
+	"io"
 	"time"
 
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
@@ -273,8 +275,8 @@ func (p Private) Reveal() []byte { return p.bytes }
 // String hides the value.
 func (Private) String() string { return "[private]" }
 
-// GoString hides the value from %#v.
-func (Private) GoString() string { return "[private]" }
+// Format hides the value from every verb, also from those that would print the bytes as numbers.
+func (Private) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[private]") }
 
 // MarshalText hides the value from every encoder.
 func (Private) MarshalText() ([]byte, error) { return []byte("[private]"), nil }

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ type listing struct {
 	files map[string]fs.FileInfo
 	dirs  []string
 	seen  func(dir string) // called before a directory is read, so that it is watched first; may be nil
-	bad   map[string]error // directories that could not be read
+	bad   map[string]error // directories and links that could not be read
 }
 
 // walk lists a directory. Links are followed, as Kubernetes' volumes need it, but not into a directory that is being listed. Hidden
@@ -39,15 +40,19 @@ func (l *listing) walk(dir string, above []fs.FileInfo) {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		if l.bad == nil {
-			l.bad = map[string]error{}
-		}
-		l.bad[dir] = err
+		l.fail(dir, err)
 	}
 	above = append(above[:len(above):len(above)], info)
 	for _, e := range entries {
 		l.entry(filepath.Join(dir, e.Name()), e, above)
 	}
+}
+
+func (l *listing) fail(path string, err error) {
+	if l.bad == nil {
+		l.bad = map[string]error{}
+	}
+	l.bad[path] = err
 }
 
 func (l *listing) entry(path string, e fs.DirEntry, above []fs.FileInfo) {
@@ -65,7 +70,9 @@ func (l *listing) entry(path string, e fs.DirEntry, above []fs.FileInfo) {
 	}
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist): // a link that leads nowhere, as editors use them for locks
 	case err != nil:
+		l.fail(path, err)
 	case info.IsDir():
 		l.walk(path, above)
 	case info.Mode().IsRegular() && kinds.Wanted(name):

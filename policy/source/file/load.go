@@ -26,6 +26,7 @@ func Load(mesh policy.Mesh, paths ...string) (*policy.Set, []policy.Problem, err
 	t := newTree(mesh)
 	r := reader{seed: maphash.MakeSeed()}
 	var jobs []job
+	var skipped []policy.Problem
 	for _, p := range paths {
 		info, err := os.Stat(p)
 		if err != nil {
@@ -37,6 +38,9 @@ func Load(mesh policy.Mesh, paths ...string) (*policy.Set, []policy.Problem, err
 		}
 		l := listing{root: p, files: map[string]fs.FileInfo{}}
 		l.walk(p, nil)
+		for path, err := range l.bad {
+			skipped = append(skipped, unreadable(path, err))
+		}
 		for file := range l.files {
 			jobs = append(jobs, job{path: file, name: relative(p, file)})
 		}
@@ -48,7 +52,9 @@ func Load(mesh policy.Mesh, paths ...string) (*policy.Set, []policy.Problem, err
 		changed[got.path] = t.entryOf(got.path, got.hash, got.result(), nil, now)
 	}
 	t.update(changed, now)
-	return t.set, t.problems(strings.Join(paths, " ")), nil
+	problems := append(t.problems(strings.Join(paths, " ")), skipped...)
+	slices.SortFunc(problems, policy.Problem.Compare)
+	return t.set, problems, nil
 }
 
 func relative(root, file string) string {
@@ -78,14 +84,18 @@ func (c content) result() kinds.Result {
 	if c.err == nil {
 		return c.parsed
 	}
-	var path *fs.PathError
-	err := c.err
-	if errors.As(err, &path) {
-		err = path.Err
+	return kinds.Result{Unread: true, Problems: []policy.Problem{unreadable(c.path, c.err)}}
+}
+
+func unreadable(path string, err error) policy.Problem {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
 	}
-	return kinds.Result{Unread: true, Problems: []policy.Problem{{
-		At: policy.Origin{File: c.path}, Code: CodeUnreadable, Says: err.Error(), Try: "let the user that runs credence read it",
-	}}}
+	return policy.Problem{
+		At: policy.Origin{File: path}, Code: CodeUnreadable, Says: err.Error() + "; what it held before stays in force",
+		Try: "let the user that runs credence read it",
+	}
 }
 
 type reader struct{ seed maphash.Seed }

@@ -135,7 +135,7 @@ func stepped(dir string) (*follower, *state) {
 	last := &state{}
 	f := &follower{
 		dir: dir, tree: newTree(policy.DefaultMesh()), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
-		pending: map[string]uint64{}, put: func(s *policy.Set, p []policy.Problem) { *last = state{s, p} },
+		pending: map[string]uint64{}, bad: map[string]error{}, put: func(s *policy.Set, p []policy.Problem) { *last = state{s, p} },
 	}
 	return f, last
 }
@@ -159,6 +159,29 @@ func TestRescanFindsWhatWasNotReported(t *testing.T) {
 	}
 	if f.scan(time.Now()) {
 		t.Error("an unchanged directory is published again")
+	}
+}
+
+// A link that cannot be followed is not gone; when it can be again, what it says counts.
+func TestRescanKeepsWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, last := stepped(dir)
+	file := filepath.Join(dir, "a.yaml")
+	write(t, entryYAML("a", "10.0.0.1"), file)
+	f.scan(time.Now())
+	must(t, os.Remove(file))
+	must(t, os.Symlink("a.yaml", file))
+	f.scan(time.Now())
+	f.publish()
+	if last.address("a") != "10.0.0.1" || !last.has(CodeUnreadable) {
+		t.Errorf("%v, told %v", last.set, last.problems)
+	}
+	must(t, os.Remove(file))
+	f.scan(time.Now())
+	f.publish()
+	if last.address("a") != "" || len(last.problems) > 0 {
+		t.Errorf("%v, told %v", last.set, last.problems)
 	}
 }
 

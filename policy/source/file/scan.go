@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,6 +76,8 @@ func (f *follower) list(dir string) listing {
 	l := listing{root: f.dir, files: map[string]fs.FileInfo{}, seen: f.watch.add}
 	l.walk(dir, nil)
 	f.watch.forget(dir, l.dirs)
+	maps.DeleteFunc(f.bad, func(path string, _ error) bool { return inside(dir, path) })
+	maps.Copy(f.bad, l.bad)
 	return l
 }
 
@@ -98,6 +101,7 @@ func (f *follower) scan(now time.Time) bool {
 	gone := map[string]bool{}
 	f.vanished(f.dir, l, gone)
 	changed := f.take(look, gone, now)
+	f.started = true
 	return f.confirmed(now) || changed || was
 }
 
@@ -107,18 +111,14 @@ func (f *follower) vanished(path string, l listing, gone map[string]bool) {
 		if _, there := l.files[file]; there || !inside(path, file) {
 			continue
 		}
-		if !slices.ContainsFunc(keysOf(l.bad), func(bad string) bool { return inside(bad, file) }) {
+		unknown := false
+		for bad := range l.bad {
+			unknown = unknown || inside(bad, file)
+		}
+		if !unknown {
 			gone[file] = true
 		}
 	}
-}
-
-func keysOf(m map[string]error) []string {
-	var out []string
-	for k := range m {
-		out = append(out, k)
-	}
-	return out
 }
 
 // take reads files and puts what they say in force. It tells whether anything changed.
@@ -165,7 +165,7 @@ func (f *follower) take(look []string, gone map[string]bool, now time.Time) bool
 // taken as it is.
 func (f *follower) wait(c content, old, e *entry) bool {
 	seen, again := f.pending[c.path]
-	worse := f.tree.set.Len() > 0 && (loses(old, e) || refuses(e))
+	worse := f.started && (loses(old, e) || refuses(e))
 	if worse && (!again || seen != c.hash) {
 		f.pending[c.path] = c.hash
 		return true

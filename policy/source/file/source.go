@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/credence-mesh/credence/policy"
@@ -42,7 +43,7 @@ func (s *Source) Run(ctx context.Context, put func(*policy.Set, []policy.Problem
 	}
 	f := &follower{
 		dir: s.dir, tree: newTree(s.mesh), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
-		pending: map[string]uint64{}, put: put,
+		pending: map[string]uint64{}, bad: map[string]error{}, put: put,
 	}
 	if err := f.watch.open(s.dir); err == nil {
 		defer f.watch.close()
@@ -62,7 +63,9 @@ type follower struct {
 	stamps  map[string]stamp
 	pending map[string]uint64 // files that became worse, and their content then: they are looked at again before it counts
 	dirty   map[string]bool
-	all     bool // everything is to be looked at
+	all     bool             // everything is to be looked at
+	bad     map[string]error // directories and links that cannot be read: what they held stays
+	started bool             // the first scan is done
 	missing error
 	since   time.Time // when objects were held back; zero: none are
 	put     func(*policy.Set, []policy.Problem)
@@ -144,6 +147,7 @@ func (f *follower) mark(path string) {
 
 // note remembers a path that was reported, and tells whether it matters.
 func (f *follower) note(path string) bool {
+	path = filepath.Clean(path)
 	base := filepath.Base(path)
 	switch {
 	case path == f.dir:
@@ -164,6 +168,9 @@ func (f *follower) note(path string) bool {
 
 func (f *follower) publish() {
 	problems := f.tree.problems(f.dir)
+	for path, err := range f.bad {
+		problems = append(problems, unreadable(path, err))
+	}
 	if f.missing != nil {
 		problems = append(problems, policy.Problem{
 			At: policy.Origin{File: f.dir}, Code: CodeDirectoryMissing, Says: f.missing.Error() + ": everything stays in force as it was",
@@ -177,5 +184,6 @@ func (f *follower) publish() {
 			Try:  "raise fs.inotify.max_user_watches and max_user_instances",
 		})
 	}
-	f.put(f.tree.set, problems)
+	slices.SortFunc(problems, policy.Problem.Compare)
+	f.put(f.tree.set, slices.Compact(problems))
 }

@@ -343,3 +343,18 @@ func TestRunRefusesWhatIsNoDirectory(t *testing.T) {
 		}
 	}
 }
+
+// The current directory: what the kernel reports begins with "./", what is listed does not.
+func TestCurrentDirectory(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write(t, entryYAML("a", "10.0.0.1"), dir, "a.yaml")
+	f := follow(t, ".")
+	write(t, entryYAML("a", "10.0.0.2"), dir, "a.yaml")
+	s := f.untilAddress(t, "a", "10.0.0.2")
+	if len(s.problems) > 0 || s.set.Len() != 1 {
+		t.Errorf("%v, told %v", s.set, s.problems)
+	}
+	must(t, os.Remove("a.yaml"))
+	f.untilAddress(t, "a", "")
+}

@@ -50,7 +50,7 @@ func (p *Pipeline) apply() bool {
 			p.enlist(w, dirty)
 		}
 	} else {
-		p.invalidate(p.builder.Affected(old, u.set, policy.Diff(old, u.set)), dirty)
+		p.invalidate(p.affected(old), dirty)
 	}
 	p.build(dirty)
 	p.publish(dirty)
@@ -97,7 +97,7 @@ func (p *Pipeline) enlist(w *policy.Workload, dirty map[*workload]struct{}) {
 	}
 	entry.at = w.Meta()
 	entry.id, entry.err = p.identify(p.set, w)
-	list := p.builder.Parts(p.set, w)
+	list := p.partsOf(w, entry.parts)
 	for _, k := range list {
 		if p.parts[k] == nil {
 			p.parts[k] = &part{stale: true, users: map[*workload]struct{}{}}
@@ -164,8 +164,11 @@ func (p *Pipeline) due(k compile.PartKey, part *part) bool {
 func (p *Pipeline) build(dirty map[*workload]struct{}) {
 	var keys []compile.PartKey
 	for k, part := range p.parts {
-		if p.due(k, part) {
+		switch {
+		case p.due(k, part):
 			keys = append(keys, k)
+		case part.stale && part.tried:
+			maps.Copy(dirty, part.users) // nobody needs it: it is not shown to anybody until it is built again
 		}
 	}
 	slices.SortFunc(keys, comparePart)
@@ -233,13 +236,50 @@ func (p *Pipeline) satisfy() {
 		return
 	}
 	start := time.Now()
-	dirty := map[*workload]struct{}{}
-	p.build(dirty)
-	for _, w := range p.workloads {
-		if _, ok := want[w.name]; ok {
+	dirty, lacking := map[*workload]struct{}{}, false
+	for name := range want {
+		for _, kind := range []policy.Kind{policy.KindWorkloadEntry, policy.KindGateway} {
+			w := p.workloads[policy.Key{Kind: kind, Namespace: name.Namespace, Name: name.Name}]
+			if w == nil {
+				continue
+			}
 			dirty[w] = struct{}{}
+			lacking = lacking || slices.ContainsFunc(w.parts, func(k compile.PartKey) bool { return p.parts[k].stale })
 		}
 	}
+	if lacking {
+		p.build(dirty)
+	}
 	p.publish(dirty)
-	p.tell(start)
+	if lacking {
+		p.tell(start)
+	}
+}
+
+// affected is Affected; where it panics, everything is.
+func (p *Pipeline) affected(old *policy.Set) (a compile.Affected) {
+	changes := policy.Diff(old, p.set)
+	defer func() {
+		if r := recover(); r == nil {
+			return
+		}
+		a = compile.Affected{Outbound: true, Gateways: true, Inbound: true, Workloads: map[policy.Key]bool{}}
+		for k := range p.workloads {
+			a.Workloads[k] = true
+		}
+		for w := range p.set.Workloads() {
+			a.Workloads[w.Meta().Key] = true
+		}
+	}()
+	return p.builder.Affected(old, p.set, changes)
+}
+
+// partsOf is Parts; where it panics, the workload keeps the parts that it had.
+func (p *Pipeline) partsOf(w *policy.Workload, had []compile.PartKey) (list []compile.PartKey) {
+	defer func() {
+		if r := recover(); r != nil {
+			list = had
+		}
+	}()
+	return p.builder.Parts(p.set, w)
 }

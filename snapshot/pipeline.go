@@ -125,12 +125,10 @@ func (p *Pipeline) Subscribe(w identity.Workload, notify func()) (*Subscription,
 	c.mu.Lock()
 	c.subs[s] = struct{}{}
 	c.mu.Unlock()
-	if c.load().View == nil {
-		p.mu.Lock()
-		p.demand[w] = struct{}{}
-		p.mu.Unlock()
-		p.poke()
-	}
+	p.mu.Lock()
+	p.demand[w] = struct{}{}
+	p.mu.Unlock()
+	p.poke()
 	return s, true
 }
 

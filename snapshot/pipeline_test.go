@@ -60,6 +60,11 @@ func (b *builder) Build(_ *policy.Set, k compile.PartKey) ([]*resource.Resource,
 }
 
 func (b *builder) Affected(_, _ *policy.Set, changes []policy.Change) compile.Affected {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.panics["affected"] {
+		panic("index out of range, say")
+	}
 	a := compile.Affected{Parts: map[compile.PartKey]bool{}, Workloads: map[policy.Key]bool{}}
 	for _, c := range changes {
 		m := c.New
@@ -69,6 +74,7 @@ func (b *builder) Affected(_, _ *policy.Set, changes []policy.Change) compile.Af
 		k := m.Meta().Key
 		a.Workloads[k] = true
 		a.Parts[compile.PartKey{Kind: compile.InboundPart, Namespace: k.Namespace, Name: k.Name}] = true
+		a.Outbound = a.Outbound || k.Name == "b"
 	}
 	return a
 }
@@ -309,6 +315,59 @@ func TestOutboundIsLazy(t *testing.T) {
 		}
 		if _, err := p.Dump(t.Context(), identity.Workload{Namespace: "prod", Name: "x"}); err == nil {
 			t.Error("no such workload")
+		}
+	})
+}
+
+// TestStaleIsNotShown: a part that changed while nobody needed it is built again for the next proxy, and never shown as it was.
+func TestStaleIsNotShown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBuilder()
+		p := run(t, b)
+		set := two()
+		p.Put(set, nil)
+		synctest.Wait()
+		a, _ := follow(t, p, "a")
+		synctest.Wait()
+		before := a.State().View
+		a.Close()
+		b.set(func(b *builder) { b.says["1/"] = "new" })
+		p.Put(set.Apply([]policy.Resource{entry("b", 2)}, nil), nil) // changes what a sees of b
+		time.Sleep(maxWindow)
+		synctest.Wait()
+		if p.State(identity.Workload{Namespace: "prod", Name: "a"}).View != nil {
+			t.Error("shown")
+		}
+		again, _ := follow(t, p, "a")
+		synctest.Wait()
+		if v := again.State().View; v == nil || v == before || v.Version(resource.Cluster) == before.Version(resource.Cluster) {
+			t.Errorf("%v", v)
+		}
+	})
+}
+
+// TestAffectedPanics: where nobody knows what a change touches, everything is built.
+func TestAffectedPanics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBuilder()
+		p := run(t, b)
+		set := two()
+		p.Put(set, nil)
+		synctest.Wait()
+		a, _ := follow(t, p, "a")
+		synctest.Wait()
+		before := a.State().View
+		b.set(func(b *builder) { b.panics["affected"], b.says["0/a"] = true, "new" })
+		p.Put(set.Apply([]policy.Resource{entry("c", 1)}, nil), nil)
+		time.Sleep(maxWindow)
+		synctest.Wait()
+		if v := a.State().View; v == nil || v == before {
+			t.Error("not built")
+		}
+		if _, ok := p.Subscribe(identity.Workload{Namespace: "prod", Name: "c"}, func() {}); !ok {
+			t.Error("the new workload is not there")
 		}
 	})
 }

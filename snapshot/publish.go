@@ -34,12 +34,12 @@ func (p *Pipeline) publish(dirty map[*workload]struct{}) {
 	}
 }
 
-// layers are the good layers of a workload's parts; false while one of them was never tried.
+// layers are the good layers of a workload's parts; false while one of them is to be built.
 func (p *Pipeline) layers(w *workload) ([]*Layer, bool) {
 	out := make([]*Layer, 0, len(w.parts))
 	for _, k := range w.parts {
 		part := p.parts[k]
-		if !part.tried {
+		if part.stale {
 			return nil, false
 		}
 		if part.layer != nil {

@@ -109,7 +109,9 @@ func (s *stream) refused(sub *subscription, p *response, says string) {
 // subscribeDelta takes the changes of a delta subscription. They are changes, so they count whatever the nonce says.
 func (s *stream) subscribeDelta(sub *subscription, r *request, fresh bool) {
 	if fresh {
-		sub.held = r.held
+		if sub.t != resource.Secret { // secrets are sent again in any case
+			sub.held = r.held
+		}
 		sub.wildcard = sub.whole() && len(r.subscribe) == 0
 	}
 	if added := compact(r.subscribe); len(sub.names) == 0 && len(added) > 0 && sub.base == nil && sub.t != resource.Secret {

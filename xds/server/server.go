@@ -126,6 +126,7 @@ func transport(creds credentials.TransportCredentials, c codec, l Limits) []grpc
 		grpc.ConnectionTimeout(l.Handshake),
 		grpc.MaxRecvMsgSize(l.Message),
 		grpc.MaxConcurrentStreams(uint32(min(l.Streams, 1<<20))),
+		grpc.WaitForHandlers(true),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(4 << 10),

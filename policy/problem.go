@@ -77,16 +77,34 @@ func (p Problem) Compare(q Problem) int {
 	)
 }
 
-// MarshalJSON writes the form that `credence validate -o json` prints; every key is always there.
+// written is a Problem as `credence validate -o json` prints it; every key is always there.
+type written struct {
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Object   string `json:"object"`
+	Field    string `json:"field"`
+	Code     string `json:"code"`
+	Severity string `json:"severity"`
+	Says     string `json:"says"`
+	Try      string `json:"try"`
+}
+
+// MarshalJSON writes the form that `credence validate -o json` prints.
 func (p Problem) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		File     string `json:"file"`
-		Line     int    `json:"line"`
-		Object   string `json:"object"`
-		Field    string `json:"field"`
-		Code     string `json:"code"`
-		Severity string `json:"severity"`
-		Says     string `json:"says"`
-		Try      string `json:"try"`
-	}{p.At.File, p.At.Line, p.Object, p.Field, p.Code, p.Severity.String(), p.Says, p.Try})
+	return json.Marshal(written{p.At.File, p.At.Line, p.Object, p.Field, p.Code, p.Severity.String(), p.Says, p.Try})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. A severity that is not known counts as an error.
+func (p *Problem) UnmarshalJSON(b []byte) error {
+	var w written
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*p = Problem{At: Origin{File: w.File, Line: w.Line}, Object: w.Object, Field: w.Field, Code: w.Code, Says: w.Says, Try: w.Try}
+	for _, s := range []Severity{Warning, Info} {
+		if w.Severity == s.String() {
+			p.Severity = s
+		}
+	}
+	return nil
 }

@@ -50,6 +50,8 @@ type controlPlane struct {
 	pipeline  *snapshot.Pipeline
 	status    *snapshot.Status
 	own       *ca.Source
+	revoked   *attest.Revocations
+	authority *ca.Authority
 	secrets   *sds.Secrets
 	server    *server.Server
 	facts     *facts
@@ -72,13 +74,13 @@ func newControlPlane(ctx context.Context, f serveFlags, s settings.Settings, l *
 	if err != nil {
 		return nil, err
 	}
-	c.source = file.New(f.config, s.Mesh)
+	c.authority, c.source = authority, file.New(f.config, s.Mesh)
 	if err := c.makeDecisions(dir, s); err != nil {
 		return nil, err
 	}
 	c.pipeline = snapshot.New(translate.NewBuilder())
 	c.status = snapshot.NewStatus(c.pipeline)
-	c.secrets = sds.New(sds.Config{Issuer: authority, Roots: authority, Domain: domain, TTL: s.Identity.SVIDTTL, Failed: c.svidFailed})
+	c.secrets = sds.New(sds.Config{Issuer: authority, Roots: authority, Domain: domain, TTL: s.Identity.SVIDTTL, Failed: c.svidFailed, Refused: c.secretRefused})
 	dns, ips := serverNames(f.xds, s.Server.Names)
 	c.own, err = ca.NewSource(ctx, authority, ca.Request{ID: identity.ServerID(domain), DNS: dns, IPs: ips})
 	if err != nil {
@@ -122,12 +124,11 @@ func (c *controlPlane) makeServer(dir *state.Dir, authority *ca.Authority, maxTT
 	if err != nil {
 		return err
 	}
-	revoked, err := attest.OpenRevocations(dir)
-	if err != nil {
+	if c.revoked, err = attest.OpenRevocations(dir); err != nil {
 		return err
 	}
 	channel := func() []*x509.Certificate { return []*x509.Certificate{authority.ChannelRoot()} }
-	trust := attest.Trust{Domain: authority.TrustDomain(), Mesh: authority, Channel: channel, Revoked: revoked.Revoked}
+	trust := attest.Trust{Domain: authority.TrustDomain(), Mesh: authority, Channel: channel, Revoked: c.revoked.Revoked}
 	c.server, err = server.New(server.Options{
 		Credentials: attest.Credentials(c.own, trust), Authenticate: attest.FromContext, Views: c.pipeline, Status: c.status,
 		Secrets: c.secrets, Log: c.logs.For("xds"),
@@ -163,6 +164,33 @@ func (c *controlPlane) svidFailed(who identity.Workload, id identity.ID, ends ti
 	c.logs.For("identity").Error("an SVID could not be renewed", zap.Stringer("proxy", who), zap.Stringer("id", id), zap.Time("ends", ends), zap.Error(err))
 }
 
+func (c *controlPlane) secretRefused(who identity.Workload, _ identity.ID, name string, why error) {
+	c.logs.For("identity").Warn("a secret was refused", zap.Stringer("proxy", who), zap.String("secret", name), zap.Error(why))
+}
+
+// disconnect closes the streams of proxies whose credential was revoked.
+func (c *controlPlane) disconnect() {
+	if n := c.server.Disconnect(c.revoked.Revoked); n > 0 {
+		c.logs.For("xds").Warn("proxies with revoked credentials were disconnected", zap.Int("proxies", n))
+	}
+}
+
+// watchAuthority tells, at the start and every hour, when the authority is near its end or its files are damaged.
+func (c *controlPlane) watchAuthority(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := c.authority.Check(ctx); err != nil && ctx.Err() == nil {
+			c.logs.For("identity").Error("the certificate authority needs attention", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
 func (c *controlPlane) listen() error {
 	var err error
 	if c.xds, err = net.Listen("tcp", c.flags.xds); err != nil { //nolint:noctx // opened once, at start
@@ -184,6 +212,8 @@ func (c *controlPlane) run(ctx context.Context, out io.Writer) error {
 		"decisions":     c.decisions.Run,
 		"own SVID":      c.own.Run,
 		"secrets":       c.secrets.Run,
+		"revocations":   func(ctx context.Context) error { return c.revoked.Run(ctx, c.disconnect) },
+		"authority":     c.watchAuthority,
 		"xds":           func(ctx context.Context) error { return c.server.Serve(ctx, c.xds) },
 		"admin":         c.serveAdmin,
 	}

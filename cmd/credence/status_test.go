@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -65,5 +66,20 @@ func TestServerNames(t *testing.T) {
 	}
 	if _, ips := serverNames("0.0.0.0:15012", nil); len(ips) != 2 {
 		t.Errorf("an unspecified address is named: %v", ips)
+	}
+}
+
+func TestProblemsSurviveTheAdminAPI(t *testing.T) {
+	t.Parallel()
+	for _, severity := range []policy.Severity{policy.Error, policy.Warning, policy.Info} {
+		p := policy.Problem{At: policy.Origin{File: "a.yaml", Line: 3}, Object: "o", Field: "f", Code: "C", Says: "s", Try: "t", Severity: severity}
+		b, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got policy.Problem
+		if err := json.Unmarshal(b, &got); err != nil || got != p {
+			t.Errorf("%s became %v, %v", b, got, err)
+		}
 	}
 }

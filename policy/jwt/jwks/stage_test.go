@@ -358,11 +358,11 @@ func TestStaleKeysEnd(t *testing.T) {
 		in, out, stop := runStage(t, s)
 		begin := time.Now()
 		in <- policies(t, "https://idp/jwks")
-		time.Sleep(MaxStale - time.Minute) // virtual time
+		<-time.After(MaxStale - time.Minute) // virtual time
 		if d, _ := out.document("https://idp/jwks"); d == "" {
 			t.Error("the keys ended early")
 		}
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		if d, ok := out.document("https://idp/jwks"); d != "" || !ok {
 			t.Error("keys that could not be fetched for 72 h are still in force")
 		}

@@ -76,7 +76,7 @@ func serviceKinds() []policy.Kind {
 type registry struct {
 	set      *policy.Set
 	spaces   map[string]*space
-	services []*service // by host, then namespace
+	services []*service // by host; of one host v1 Services first, then by namespace
 }
 
 // space is what one namespace holds.
@@ -130,8 +130,9 @@ func newRegistry(base *registry, set *policy.Set) *registry {
 		}
 		r.services = append(r.services, r.spaces[ns].services...)
 	}
+	// A v1 Service comes before every ServiceEntry that claims its host: nobody may take over the traffic of another namespace.
 	slices.SortStableFunc(r.services, func(a, b *service) int {
-		return cmp.Or(cmp.Compare(a.host, b.host), cmp.Compare(a.namespace, b.namespace), cmp.Compare(b.name, a.name))
+		return cmp.Or(cmp.Compare(a.host, b.host), compareBool(a.name == "", b.name == ""), cmp.Compare(a.namespace, b.namespace))
 	})
 	return r
 }

@@ -48,7 +48,8 @@ func within(services []*service, of []hostScope) []*service {
 	return out
 }
 
-// seenBy is the services that a namespace may use, one a host: its own first, then those of the first namespace by name.
+// seenBy is the services that a namespace may use, one a host: the v1 Service, or else its own ServiceEntry, or else that of the first namespace
+// by name.
 func (r *registry) seenBy(namespace string) []*service {
 	var out []*service
 	for _, s := range r.services {
@@ -56,7 +57,7 @@ func (r *registry) seenBy(namespace string) []*service {
 			continue
 		}
 		if n := len(out); n > 0 && out[n-1].host == s.host {
-			if s.namespace == namespace && out[n-1].namespace != namespace {
+			if out[n-1].name == "" && s.namespace == namespace && out[n-1].namespace != namespace {
 				out[n-1] = s
 			}
 			continue

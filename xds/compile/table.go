@@ -15,7 +15,7 @@ type table struct {
 	namespace string
 	routes    ir.RouteTable
 	taken     map[string]bool
-	later     []func() // claims to short names, after all to full ones
+	later     []func() // claims of ServiceEntries, after all of Services
 }
 
 func newTable(name, namespace string) *table {
@@ -64,7 +64,8 @@ func withPort(names []string, number uint32, bare bool) []string {
 	return out
 }
 
-// add claims the full names now, and the short ones once every service has claimed its full ones.
+// add claims the names of a v1 Service now, and those of a ServiceEntry once every Service has its own: nobody may take over the traffic of
+// another namespace by a name that looks like its.
 func (t *table) add(s *service, number uint32, action ir.Action, domains []string) {
 	h := ir.VirtualHost{
 		Name:    s.host + ":" + decimal(number),
@@ -74,7 +75,7 @@ func (t *table) add(s *service, number uint32, action ir.Action, domains []strin
 	n := len(t.routes.Hosts)
 	t.routes.Hosts = append(t.routes.Hosts, h)
 	for _, d := range domains {
-		if strings.HasPrefix(d, s.host) {
+		if s.name != "" {
 			t.claim(n, d)
 		} else {
 			t.later = append(t.later, func() { t.claim(n, d) })

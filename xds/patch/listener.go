@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -94,15 +95,13 @@ func (t *trial) chain(l *listenerv3.Listener) error {
 			if err := decode(t.spec.GetPatch().GetValue(), from); err != nil {
 				return nil, err
 			}
-			socket := c.GetTransportSocket().GetTypedConfig()
-			merged, err := merge(socket, from.GetTransportSocket().GetTypedConfig())
+			merged, err := merge(c.GetTransportSocket().GetTypedConfig(), from.GetTransportSocket().GetTypedConfig())
 			if err != nil {
 				return nil, err
 			}
 			proto.Merge(c, from)
-			if merged != nil {
-				c.GetTransportSocket().GetTypedConfig().Reset()
-				proto.Merge(c.GetTransportSocket().GetTypedConfig(), merged)
+			if from.GetTransportSocket().GetTypedConfig() != nil {
+				c.TransportSocket.ConfigType = &corev3.TransportSocket_TypedConfig{TypedConfig: merged}
 			}
 			return c, nil
 		},

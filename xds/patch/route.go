@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
@@ -176,9 +177,8 @@ func mergeCluster(t *trial, c *clusterv3.Cluster) (*clusterv3.Cluster, error) {
 	for name, packed := range from.TypedExtensionProtocolOptions {
 		c.TypedExtensionProtocolOptions[name] = packed
 	}
-	if merged != nil {
-		c.GetTransportSocket().GetTypedConfig().TypeUrl = merged.TypeUrl
-		c.GetTransportSocket().GetTypedConfig().Value = merged.Value
+	if from.GetTransportSocket().GetTypedConfig() != nil {
+		c.TransportSocket.ConfigType = &corev3.TransportSocket_TypedConfig{TypedConfig: merged}
 	}
 	return c, nil
 }

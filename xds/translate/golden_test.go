@@ -114,6 +114,12 @@ func load(t testing.TB, files []txtar.File) (*policy.Set, []policy.Problem) {
 	return set, problems
 }
 
+// relative names a problem's file as the golden file does.
+func relative(p policy.Problem) policy.Problem {
+	p.At.File = filepath.Base(p.At.File)
+	return p
+}
+
 // result is everything that was made of a Set.
 type result struct {
 	workloads []*policy.Workload
@@ -161,7 +167,7 @@ func (r *result) render(t testing.TB) []txtar.File {
 	var out []txtar.File
 	var told bytes.Buffer
 	for _, p := range r.problems {
-		told.WriteString(p.String() + "\n")
+		told.WriteString(relative(p).String() + "\n")
 	}
 	if told.Len() > 0 {
 		out = append(out, txtar.File{Name: "want/problems", Data: told.Bytes()})

@@ -64,6 +64,14 @@ func TestRunServesAndDrains(t *testing.T) {
 	}
 }
 
+func TestEnvoySeesNoToken(t *testing.T) {
+	t.Parallel()
+	got := environment([]string{"PATH=/bin", "CREDENCE_TOKEN=hush", "CREDENCE_WORKLOAD=a/b", "HOME=/"})
+	if want := []string{"PATH=/bin", "HOME=/"}; !slices.Equal(got, want) {
+		t.Errorf("Envoy gets %q, want %q", got, want)
+	}
+}
+
 func TestRunStartsEnvoyAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)

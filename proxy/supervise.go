@@ -6,6 +6,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,7 +69,7 @@ func (s *supervisor) one(ctx context.Context, once bool) (code int, again bool, 
 		return 1, false, fmt.Errorf("envoy's admin address: %w", err)
 	}
 	lines := &logWriter{log: s.log.Named("envoy")}
-	p, err := envoy.Start(envoy.Command{Path: s.path, Args: s.args, Stdout: s.stdout, Stderr: lines})
+	p, err := envoy.Start(envoy.Command{Path: s.path, Args: s.args, Env: environment(os.Environ()), Stdout: s.stdout, Stderr: lines})
 	if err != nil {
 		return 1, false, err
 	}
@@ -93,6 +96,12 @@ func (s *supervisor) one(ctx context.Context, once bool) (code int, again bool, 
 		return code, false, fmt.Errorf("envoy ended with code %d before it was up; its last lines above say why", code)
 	}
 	return code, true, nil
+}
+
+// environment is what Envoy may see of ours: not our own settings, for one of them may be a join token, and Envoy's formatters can print
+// any variable into a log or a header.
+func environment(ours []string) []string {
+	return slices.DeleteFunc(slices.Clone(ours), func(v string) bool { return strings.HasPrefix(v, "CREDENCE_") })
 }
 
 // announce says when Envoy has its first complete configuration and listens.

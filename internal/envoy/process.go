@@ -14,6 +14,7 @@ import (
 type Command struct {
 	Path   string
 	Args   []string
+	Env    []string  // as of os/exec: nil hands on the environment of this process
 	Stdout io.Writer // access logs to /dev/stdout; an *os.File is handed to Envoy as it is
 	Stderr io.Writer // Envoy's own log; may be the same as Stdout
 }
@@ -43,7 +44,7 @@ func (p *Process) run(c Command, started chan<- error) {
 	defer runtime.UnlockOSThread()
 	defer close(p.done)
 	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // it ends by Signal and Kill, never by a context
-	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = c.Env, c.Stdout, c.Stderr
 	cmd.SysProcAttr = dieWithParent()
 	cmd.WaitDelay = 2 * time.Second // a grandchild that kept the pipe open must not hold Wait for ever
 	if err := cmd.Start(); err != nil {

@@ -85,7 +85,7 @@ func (w *world) bareRuns() {
 	w.Server().Kill()
 	w.expect(c, ask{path: "/x"}, 200)
 	w.restart()
-	w.until("the bare Envoy to be in step", w.inSync("shop/called"))
+	w.until("the bare Envoy to be in step", w.inStep("shop/called"))
 	w.write("policy.yaml", denyPaths("guard", "called", "/guarded"))
 	w.answers(c, ask{path: "/guarded"}, 403)
 	if _, err := w.Run(w.ctx, "bootstrap", "--renew", "--out", file); err != nil {

@@ -80,10 +80,10 @@ type statusReport struct {
 	Ready   bool
 	Objects int
 	Proxies []struct {
-		Workload, ID, Protocol string
-		InSync                 bool
-		CredentialExpires      time.Time
-		Nack                   *struct{ Type, Reason string }
+		Workload, Identity, Protocol string
+		InStep                       bool
+		CredentialExpires            time.Time
+		Nack                         *struct{ Type, Says string }
 	}
 	Problems []problem
 }
@@ -120,7 +120,7 @@ func (w *world) quiet() {
 	}
 	for _, p := range s.Proxies {
 		if p.Nack != nil {
-			w.t.Errorf("%s refused %s: %s", p.Workload, p.Nack.Type, p.Nack.Reason)
+			w.t.Errorf("%s refused %s: %s", p.Workload, p.Nack.Type, p.Nack.Says)
 		}
 	}
 	for _, p := range s.Problems {
@@ -128,4 +128,18 @@ func (w *world) quiet() {
 			w.t.Errorf("problem: %+v", p)
 		}
 	}
+}
+
+// calm waits until the control plane has no error to tell.
+func (w *world) calm() {
+	w.t.Helper()
+	w.until("the problems to be gone", func() (bool, error) {
+		s, err := w.status()
+		for _, p := range s.Problems {
+			if p.Severity == "error" {
+				return false, fmt.Errorf("%+v", p)
+			}
+		}
+		return err == nil, err
+	})
 }

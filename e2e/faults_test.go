@@ -117,17 +117,17 @@ func (c changing) killed(rounds int) {
 	for i := range rounds {
 		c.w.expect(c.direct.client, ask{path: fmt.Sprintf("/kept-%d", i)}, 403)
 	}
-	c.w.until("both proxies to be in step", c.w.inSync("shop/called", "shop/caller"))
+	c.w.until("both proxies to be in step", c.w.inStep("shop/called", "shop/caller"))
 	done()
 }
 
-// inSync tells whether proxies are connected and have acknowledged all that they should have.
-func (w *world) inSync(workloads ...string) func() (bool, error) {
+// inStep tells whether proxies are connected and have acknowledged all that they should have.
+func (w *world) inStep(workloads ...string) func() (bool, error) {
 	return func() (bool, error) {
 		s, err := w.status()
 		in := map[string]bool{}
 		for _, p := range s.Proxies {
-			in[p.Workload] = p.InSync
+			in[p.Workload] = p.InStep
 		}
 		for _, name := range workloads {
 			if !in[name] {
@@ -252,7 +252,7 @@ func (c changing) renews() {
 	})
 	c.w.Server().Stop(10 * time.Second)
 	c.w.restart()
-	c.w.until("both proxies to be in step", c.w.inSync("shop/called", "shop/caller"))
+	c.w.until("both proxies to be in step", c.w.inStep("shop/called", "shop/caller"))
 	c.w.write("policy.yaml", denyPaths("guard", "called", "/guarded"))
 	c.verdict("/guarded", 403)
 }

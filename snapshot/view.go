@@ -16,6 +16,7 @@ type View struct {
 
 	mu    sync.Mutex
 	full  [resource.NumTypes][]*Item
+	place [resource.NumTypes]map[string]int32 // in full; made when a proxy comes back
 	since map[*View]*[resource.NumTypes]Delta // from an older view to this one
 	past  bool                                // superseded: it must not hold on to older views
 }
@@ -79,6 +80,26 @@ func (v *View) List(t resource.Type) []*Item {
 		v.full[t] = v.merge(t)
 	}
 	return v.full[t]
+}
+
+// Place is where the item of a name is in List, or -1. It is for the many names that a proxy which comes back says it holds: a look costs
+// no search.
+func (v *View) Place(t resource.Type, name string) int {
+	items := v.List(t)
+	v.mu.Lock()
+	at := v.place[t]
+	if at == nil {
+		at = make(map[string]int32, len(items))
+		for i, item := range items {
+			at[item.Name] = int32(i)
+		}
+		v.place[t] = at
+	}
+	v.mu.Unlock()
+	if i, ok := at[name]; ok {
+		return int(i)
+	}
+	return -1
 }
 
 func (v *View) merge(t resource.Type) []*Item {

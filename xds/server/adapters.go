@@ -10,20 +10,8 @@ type deltaWire struct {
 }
 
 func (w deltaWire) receive() (*request, error) {
-	r, err := w.Recv()
-	if err != nil {
-		return nil, err
-	}
-	return fromDelta(r), nil
-}
-
-func fromDelta(r *discoveryv3.DeltaDiscoveryRequest) *request {
-	out := &request{node: r.GetNode(), url: r.GetTypeUrl(), nonce: r.GetResponseNonce(), subscribe: r.GetResourceNamesSubscribe(),
-		unsubscribe: r.GetResourceNamesUnsubscribe(), held: r.GetInitialResourceVersions()}
-	if d := r.GetErrorDetail(); d != nil {
-		out.refused, out.refusal = true, d.GetMessage()
-	}
-	return out
+	r := &request{}
+	return r, w.RecvMsg(r)
 }
 
 // sotwWire reads the state-of-the-world protocol.

@@ -56,7 +56,7 @@ func appendField(b []byte, field protowire.Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
 }
 
-// codec marshals frames by splicing, and everything else as gRPC does.
+// codec marshals frames by splicing and reads delta requests in place; everything else it does as gRPC does.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() (codec, error) {
@@ -78,4 +78,20 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		out = append(out, f.buffer(i))
 	}
 	return append(out, mem.SliceBuffer(f.own)), nil
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	r, ok := v.(*request)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buf.Free()
+	d, err := decodeDelta(buf.ReadOnlyData())
+	if err != nil {
+		return err
+	}
+	*r = *d
+	return nil
 }

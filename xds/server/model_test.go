@@ -21,6 +21,19 @@ import (
 	"github.com/credence-mesh/credence/xds/resource"
 )
 
+// fromDelta is a request as it comes off the wire.
+func fromDelta(r *discoveryv3.DeltaDiscoveryRequest) *request {
+	b, err := proto.Marshal(r)
+	if err != nil {
+		panic(err)
+	}
+	out, err := decodeDelta(b)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
 // looseStream is a stream without a network: requests go in by handle, responses come out as they would be on the wire.
 type looseStream struct {
 	*stream
@@ -268,10 +281,13 @@ func FuzzRequests(f *testing.F) {
 					}
 					r = fromSotW(&s)
 				} else {
-					if proto.Unmarshal(raw, &d) != nil {
+					var err error
+					if r, err = decodeDelta(raw); (err == nil) != (proto.Unmarshal(raw, &d) == nil) {
+						t.Fatalf("decoded with %v, which protobuf sees otherwise", err)
+					} else if err != nil {
 						return
 					}
-					r = fromDelta(&d)
+					agree(t, r, &d)
 				}
 				if l.handle(r) != nil {
 					break
@@ -285,6 +301,20 @@ func FuzzRequests(f *testing.F) {
 			}
 		}
 	})
+}
+
+// agree fails unless our decoder read what protobuf reads.
+func agree(t *testing.T, r *request, d *discoveryv3.DeltaDiscoveryRequest) {
+	t.Helper()
+	held := map[string]string{}
+	for _, h := range r.held {
+		held[h.name] = h.version
+	}
+	if r.url != d.TypeUrl || r.nonce != d.ResponseNonce || !slices.Equal(r.subscribe, d.ResourceNamesSubscribe) ||
+		!slices.Equal(r.unsubscribe, d.ResourceNamesUnsubscribe) || !maps.Equal(held, d.InitialResourceVersions) ||
+		r.node.GetId() != d.Node.GetId() || r.refused != (d.ErrorDetail != nil) {
+		t.Fatalf("%+v is read from %v", r, d)
+	}
 }
 
 // sotwSink checks that what is sent is a DiscoveryResponse.

@@ -26,7 +26,7 @@ type request struct {
 	refused     bool
 	subscribe   []string // state of the world: all names
 	unsubscribe []string
-	held        map[string]string
+	held        []holding
 	version     string // state of the world: the version that is acknowledged
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/credence-mesh/credence/snapshot"
@@ -22,8 +23,8 @@ type subscription struct {
 	taken    *snapshot.View   // what was acknowledged last
 	owed     []string         // to be sent whatever the proxy holds, sorted
 	gone     []*snapshot.Item // held by the proxy, not in base: to be removed once nothing refers to it, sorted
-	held     map[string]string
-	again    bool // state of the world: what is subscribed to differs, so the whole must be sent
+	held     []holding        // what the proxy held before the stream; nil after the first response
+	again    bool             // state of the world: what is subscribed to differs, so the whole must be sent
 	pending  *response
 	bad      map[string]*quarantine
 	oneByOne bool   // a response was refused and nobody knows for which of its resources
@@ -144,19 +145,33 @@ func (s *subscription) initial(to *snapshot.View) (items []*snapshot.Item, remov
 	if len(s.held) == 0 {
 		return items, removed
 	}
-	differ := make([]*snapshot.Item, 0, 8)
-	for _, i := range items {
-		if v, ok := s.held[i.Name]; !ok || v != i.Version {
-			differ = append(differ, i)
+	same := make([]bool, len(items))
+	for _, h := range s.held {
+		if i := s.place(to, items, h.name); i >= 0 {
+			same[i] = items[i].Version == h.version
+		} else if _, ok := to.Get(s.t, h.name); !ok && s.covers(h.name) {
+			removed = insert(removed, strings.Clone(h.name))
 		}
 	}
-	for name := range s.held {
-		if _, ok := to.Get(s.t, name); !ok && s.covers(name) {
-			removed = insert(removed, name)
+	var differ []*snapshot.Item
+	for i, is := range same {
+		if !is {
+			differ = append(differ, items[i])
 		}
 	}
 	s.held = nil
 	return differ, removed
+}
+
+// place is where an item of a name is in the list of what is subscribed to, or -1.
+func (s *subscription) place(to *snapshot.View, items []*snapshot.Item, name string) int {
+	if s.wildcard {
+		return to.Place(s.t, name)
+	}
+	if i, ok := findItem(items, name); ok {
+		return i
+	}
+	return -1
 }
 
 // advance is what base lacks of a newer view.

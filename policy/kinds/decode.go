@@ -84,6 +84,8 @@ func (d *decoder) object(root *yaml.Node) {
 		d.rateLimit(root)
 	case kind == "" && version == "" && path.Ext(d.file) == ".json":
 		d.info(policy.Origin{File: d.file, Line: root.Line}, "", "a JSON document without apiVersion and kind")
+	case kind == "" && version == "" && path.Base(d.file) == "credence.yaml":
+		d.info(policy.Origin{File: d.file, Line: root.Line}, "", "a file of settings, which is for --file,")
 	case kind == "" || version == "":
 		d.nameless(root, kind)
 	case kind == "List" && version == "v1":

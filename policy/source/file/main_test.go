@@ -71,7 +71,7 @@ func (f *followed) until(t *testing.T, fact string, holds func(state) bool) stat
 	if f.last.set != nil && holds(f.last) {
 		return f.last
 	}
-	timeout := time.NewTimer(20 * time.Second)
+	timeout := time.NewTimer(60 * time.Second)
 	defer timeout.Stop()
 	for {
 		select {

@@ -15,6 +15,9 @@ func (t *tree) problems(dir string) []policy.Problem {
 		e := t.files[file]
 		out = append(out, e.problems...)
 		for k, c := range e.claims {
+			if c.left && t.owners[k] != file {
+				continue
+			}
 			if p, ok := c.told(k, file, e.problems); ok {
 				out = append(out, p)
 			}
@@ -44,6 +47,10 @@ func (c claim) told(k policy.Key, file string, known []policy.Problem) (policy.P
 		}
 	}
 	switch {
+	case c.left:
+		p.At.Line = 0
+		p.Code, p.Severity = CodeLastGood, policy.Warning
+		p.Says = "the file does not say it any more, but has an error: the last good version stays in force until the file has none"
 	case !c.since.IsZero():
 		p.Code, p.Severity = CodeLastGood, policy.Warning
 		p.Says = fmt.Sprintf("the last good version stays in force; what the file says has not been since %s", c.since.UTC().Format(time.RFC3339))
@@ -62,6 +69,7 @@ func (t *tree) dispute(k policy.Key) []policy.Problem {
 	for _, f := range t.claims[k] {
 		m := t.files[f].claims[k].resource.Meta()
 		switch {
+		case t.files[f].claims[k].left: // moved out of a file that has an error: the other file has it now
 		case t.clashes(k):
 			out = append(out, policy.Problem{
 				At: m.At, Object: k.String(), Code: CodeWorkloadClash, Try: "rename one of the two",

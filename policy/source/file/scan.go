@@ -179,7 +179,7 @@ func loses(old, e *entry) bool {
 		return len(e.claims) == 0
 	}
 	for k := range old.claims {
-		if _, ok := e.claims[k]; !ok {
+		if c, ok := e.claims[k]; !ok || c.left {
 			return true
 		}
 	}

@@ -358,3 +358,33 @@ func TestCurrentDirectory(t *testing.T) {
 	must(t, os.Remove("a.yaml"))
 	f.untilAddress(t, "a", "")
 }
+
+// A file with an error takes nothing away: an object that it does not say any more stays until the file is right, or another says it.
+func TestObjectThatVanishesFromABrokenFile(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text string }{
+		{name: "kind lost", text: strings.Replace(entryYAML("a", "10.0.0.1"), "kind: WorkloadEntry\n", "", 1) + "---\n" + entryYAML("b", "10.0.0.1")},
+		{name: "separator lost", text: entryYAML("b", "10.0.0.1") + entryYAML("a", "10.0.0.1")},
+		{name: "name lost", text: strings.Replace(entryYAML("a", "10.0.0.1"), "name: a", "name: A_", 1) + "---\n" + entryYAML("b", "10.0.0.1")},
+		{name: "removed beside a mistake", text: entryYAML("b", "10.0.0.1, weight: x")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, entryYAML("a", "10.0.0.1")+"---\n"+entryYAML("b", "10.0.0.1"), dir, "f.yaml")
+			f := follow(t, dir)
+			write(t, tt.text, dir, "f.yaml")
+			s := f.until(t, "the problem", func(s state) bool { return s.has(CodeLastGood) })
+			if s.address("a") == "" || s.address("b") == "" {
+				t.Errorf("%v, told %v", s.set, s.problems)
+			}
+			write(t, entryYAML("a", "10.0.0.3"), dir, "g.yaml")
+			f.untilAddress(t, "a", "10.0.0.3")
+			write(t, entryYAML("b", "10.0.0.3"), dir, "f.yaml")
+			if s := f.untilAddress(t, "b", "10.0.0.3"); len(s.problems) > 0 || s.set.Len() != 2 {
+				t.Errorf("%v, told %v", s.set, s.problems)
+			}
+		})
+	}
+}

@@ -49,6 +49,7 @@ type entry struct {
 type claim struct {
 	resource policy.Resource
 	since    time.Time // set where the file now says something else, which was refused
+	left     bool      // the file does not say it any more, but has an error, so that this may be a mistake too
 }
 
 type deletion struct {
@@ -85,14 +86,21 @@ func (t *tree) entryOf(file string, hash uint64, r kinds.Result, old *entry, now
 			e.claims[refused.Key] = claim{resource: refused.Void}
 		}
 	}
-	if r.Unread && old != nil {
-		for k, c := range old.claims {
-			if _, ok := e.claims[k]; !ok {
-				e.claims[k] = c.stale(now)
-			}
-		}
+	if old != nil && (r.Unread || refuses(e)) {
+		e.keep(old, now)
 	}
 	return e
+}
+
+// keep holds on to what a file with an error does not say any more: with a lost line of "---", or of kind, an object vanishes by mistake.
+func (e *entry) keep(old *entry, now time.Time) {
+	for k, c := range old.claims {
+		if _, ok := e.claims[k]; !ok {
+			c = c.stale(now)
+			c.left = true
+			e.claims[k] = c
+		}
+	}
 }
 
 func (c claim) stale(now time.Time) claim {
@@ -107,6 +115,7 @@ func (c claim) stale(now time.Time) claim {
 func (t *tree) lastGood(k policy.Key, old *entry, now time.Time) (claim, bool) {
 	if old != nil {
 		if c, ok := old.claims[k]; ok && !c.resource.Meta().Void {
+			c.left = false
 			return c.stale(now), true
 		}
 	}
@@ -217,12 +226,15 @@ func (t *tree) winner(k policy.Key) (string, policy.Resource) {
 	if len(files) == 0 || clash {
 		return "", nil
 	}
-	best, bestRank := "", 3
+	best, bestRank := "", 4
 	for _, f := range files {
-		rank := 1
-		if t.files[f].claims[k].resource.Meta().Void {
+		c, rank := t.files[f].claims[k], 1
+		switch {
+		case c.resource.Meta().Void:
+			rank = 3
+		case c.left:
 			rank = 2
-		} else if t.owners[k] == f {
+		case t.owners[k] == f:
 			rank = 0
 		}
 		if rank < bestRank {

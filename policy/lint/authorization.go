@@ -85,7 +85,7 @@ func (l *linter) bound(p *policy.AuthorizationPolicy, at string, rule *securityv
 // denies finds DENY rules that say more than they seem to. On a TCP port Istio drops the fields of a DENY rule that only HTTP has, so
 // that the rule covers more.
 func (l *linter) denies(p *policy.AuthorizationPolicy) {
-	told := false
+	told := l.httpAlone(p.Key.Namespace, p.Spec.GetSelector().GetMatchLabels()) || len(p.Spec.GetTargetRefs()) > 0
 	for i, rule := range p.Spec.GetRules() {
 		at := fmt.Sprintf("spec.rules[%d]", i)
 		if httpOnly(rule) && !onPorts(rule) && !told {

@@ -26,6 +26,70 @@ func (l *linter) services() {
 	}
 }
 
+// httpAlone tells whether a selector selects workloads, and all ports of them that are known speak HTTP.
+func (l *linter) httpAlone(namespace string, labels map[string]string) bool {
+	workloads := l.set.WorkloadsIn(namespace)
+	if namespace == l.mesh.RootNamespace {
+		workloads = l.set.Workloads()
+	}
+	ports := 0
+	for w := range workloads {
+		if !policy.Selects(labels, w.Labels) {
+			continue
+		}
+		n, http := l.portsOf(w)
+		if ports += n; !http {
+			return false
+		}
+	}
+	return ports > 0
+}
+
+// portsOf counts the ports of a workload that are known, and tells whether all of them speak HTTP.
+func (l *linter) portsOf(w *policy.Workload) (n int, http bool) {
+	if w.Gateway != nil {
+		for _, listener := range w.Gateway.Spec.Listeners {
+			if listener.Protocol != gatewayv1.HTTPProtocolType && listener.Protocol != gatewayv1.HTTPSProtocolType {
+				return n, false
+			}
+			n++
+		}
+		return n, true
+	}
+	for name := range w.Entry.Spec.GetPorts() {
+		if !httpName(name) {
+			return n, false
+		}
+		n++
+	}
+	for s := range policy.In[*policy.Service](l.set, w.Namespace) {
+		if s.Spec == nil || len(s.Spec.Selector) == 0 || !policy.Selects(s.Spec.Selector, w.Labels) {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			name := p.Name
+			if p.AppProtocol != nil {
+				name = *p.AppProtocol
+			}
+			if !httpName(name) {
+				return n, false
+			}
+			n++
+		}
+	}
+	return n, true
+}
+
+// httpName tells whether a port's name or appProtocol is one of HTTP's.
+func httpName(name string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(name), "kubernetes.io/"), "-")
+	switch first {
+	case "http", "http2", "grpc", "h2c", "ws":
+		return true
+	}
+	return false
+}
+
 // protocolName tells whether a port's name starts with a protocol, as Istio reads it.
 func protocolName(name string) bool {
 	first, _, _ := strings.Cut(strings.ToLower(name), "-")

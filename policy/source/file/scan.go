@@ -89,6 +89,7 @@ func (f *follower) scan(now time.Time) bool {
 		return !was
 	}
 	f.all, f.dirty = false, nil
+	f.watch.renew()
 	l := f.list(f.dir)
 	var look []string
 	for file, info := range l.files {

@@ -75,7 +75,8 @@ type follower struct {
 // or it is time to look at everything.
 func (f *follower) follow(ctx context.Context) {
 	settle, second := stopped(), stopped()
-	rescan := time.NewTimer(f.pace())
+	pace := f.pace()
+	rescan := time.NewTimer(pace)
 	defer rescan.Stop()
 	var first time.Time
 	note := func(path string) {
@@ -106,7 +107,7 @@ func (f *follower) follow(ctx context.Context) {
 				f.mark(file)
 			}
 		case <-rescan.C:
-			f.all = true
+			f.all, pace = true, 0
 		}
 		if f.flush(time.Now()) {
 			f.publish()
@@ -114,7 +115,10 @@ func (f *follower) follow(ctx context.Context) {
 		if len(f.pending) > 0 {
 			second.Reset(secondLook)
 		}
-		rescan.Reset(f.pace())
+		if p := f.pace(); p != pace { // never put off by mere changes
+			pace = p
+			rescan.Reset(p)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,10 +63,19 @@ func (w *watch) add(dir string) {
 		_ = w.notify.Remove(dir) // gone already where the directory was deleted
 	}
 	if err := w.notify.Add(dir); err != nil {
-		w.broken = err
+		if !errors.Is(err, fs.ErrNotExist) { // a directory that is gone again needs no watch
+			w.broken = err
+		}
 		return
 	}
 	w.dirs[dir] = info
+}
+
+// renew forgets an earlier failure before every directory is added again.
+func (w *watch) renew() {
+	if w.notify != nil {
+		w.broken = nil
+	}
 }
 
 // forget drops the directories at and below a path that are not there any more.

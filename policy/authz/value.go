@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,7 +81,26 @@ func domainMatches(pattern, domain string) bool {
 // sourceNamespace matches spiffe://<td>/ns/<namespace>/…, from the start. Istio's expression is not anchored, so that an ID such as
 // …/ns/evil/sa/x/ns/echo1/… passes there for namespace echo1; here it does not.
 func sourceNamespace(v string) (Expr, error) {
-	return Peer{Match: Match{Kind: Regex, Value: scheme + "[^/]+/ns/" + globSegment(v) + "/.+"}}, nil
+	return peerRegex("[^/]+/ns/" + globSegment(v) + "/.+")
+}
+
+// maxProgram bounds a regular expression, in instructions: Envoy refuses one of more than 100, and with it the whole configuration.
+const maxProgram = 90
+
+// peerRegex matches a SPIFFE ID; the expression begins with the trust domain.
+func peerRegex(expression string) (Expr, error) {
+	parsed, err := syntax.Parse(scheme+expression, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	if len(program.Inst) > maxProgram {
+		return nil, errors.New("is too long to be matched")
+	}
+	return Peer{Match: Match{Kind: Regex, Value: scheme + expression}}, nil
 }
 
 // serviceAccount matches spiffe://<td>/ns/<namespace>/sa/<account>, and IDs below it. "account" alone is one of the policy's own namespace.
@@ -92,7 +112,15 @@ func (b *ruleBuilder) serviceAccount(v string) (Expr, error) {
 	if ns == "" || sa == "" || strings.ContainsAny(v, "*") || strings.Contains(sa, "/") {
 		return nil, errors.New("must be <service account> or <namespace>/<service account>, without wildcards")
 	}
-	return Peer{Match: Match{Kind: Regex, Value: scheme + "[^/]+/ns/" + regexp.QuoteMeta(ns) + "/sa/" + regexp.QuoteMeta(sa) + "(/.+)?"}}, nil
+	if e, err := peerRegex("[^/]+/ns/" + regexp.QuoteMeta(ns) + "/sa/" + regexp.QuoteMeta(sa) + "(/.+)?"); err == nil {
+		return e, nil
+	}
+	var out Any // names too long for one expression: spelled out for the domains whose peers can connect at all
+	for _, d := range b.localDomains() {
+		id := scheme + d + "/ns/" + ns + "/sa/" + sa
+		out.Of = append(out.Of, Peer{Match: Match{Value: id}}, Peer{Match: Match{Kind: Prefix, Value: id + "/"}})
+	}
+	return out, nil
 }
 
 // trustDomain matches the trust domain of the caller. A local one stands for its aliases too.
@@ -103,18 +131,19 @@ func (b *ruleBuilder) trustDomain(v string) (Expr, error) {
 	}
 	var out Any
 	for _, n := range names {
-		segment := ""
-		switch m := wildcard(n); m.Kind {
-		case Present:
-			segment = "[^/]+"
-		case Prefix:
-			segment = regexp.QuoteMeta(m.Value) + "[^/]*"
-		case Suffix:
-			segment = "[^/]*" + regexp.QuoteMeta(m.Value)
+		m := wildcard(n)
+		switch m.Kind {
+		case Exact:
+			out.Of = append(out.Of, Peer{Match: Match{Kind: Prefix, Value: scheme + m.Value + "/"}})
+		case Prefix, Present:
+			out.Of = append(out.Of, Peer{Match: Match{Kind: Prefix, Value: scheme + m.Value}})
 		default:
-			segment = regexp.QuoteMeta(m.Value)
+			e, err := peerRegex("[^/]*" + regexp.QuoteMeta(m.Value) + "/.+")
+			if err != nil {
+				return nil, err
+			}
+			out.Of = append(out.Of, e)
 		}
-		out.Of = append(out.Of, Peer{Match: Match{Kind: Regex, Value: scheme + segment + "/.+"}})
 	}
 	return out, nil
 }
@@ -198,25 +227,45 @@ func path(v string) (Expr, error) {
 	return Path{Match: wildcard(v)}, nil
 }
 
-// template turns Istio's operators into those of Envoy's uri_template: {*} is one segment, {**} any number of them and comes last of all operators.
-func template(v string) (string, error) {
-	if !strings.HasPrefix(v, "/") {
-		return "", errors.New("a path template must start with a slash")
+// literal is what a segment of a path template may hold: RFC 3986's pchar without the star. Envoy 1.40 does not refuse a template with
+// anything else, or with an empty segment: it crashes, and so would every proxy that the policy covers.
+const literal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()+,;=:@"
+
+// ValidTemplate tells whether Envoy can be given a path template in its own syntax.
+func ValidTemplate(t string) error {
+	if !strings.HasPrefix(t, "/") {
+		return errors.New("a path template must start with a slash")
 	}
-	segments := strings.Split(v[1:], "/")
+	segments := strings.Split(t[1:], "/")
 	for i, s := range segments {
+		operator := s == "*" || s == "**"
 		switch {
-		case i > 0 && slices.Contains(segments[:i], "**") && (s == "{*}" || s == "{**}"):
-			return "", errors.New("{**} must be the last operator of a path template")
-		case s == "{*}":
-			segments[i] = "*"
-		case s == "{**}":
-			segments[i] = "**"
-		case strings.ContainsAny(s, "*{}"):
-			return "", fmt.Errorf("segment %q: only {*} and {**} may stand for segments, and each is a whole one", s)
+		case operator && slices.Contains(segments[:i], "**"):
+			return errors.New("{**} must be the last operator of a path template")
+		case s == "" && i < len(segments)-1:
+			return errors.New("a path template must not have an empty segment")
+		case !operator && strings.Trim(s, literal) != "":
+			return fmt.Errorf("segment %q: only {*} and {**} may stand for segments, each is a whole one, and other characters must be escaped", s)
 		}
 	}
-	return "/" + strings.Join(segments, "/"), nil
+	return nil
+}
+
+// template turns Istio's operators into those of Envoy's uri_template: {*} is one segment, {**} any number of them and comes last of all operators.
+func template(v string) (string, error) {
+	segments := strings.Split(v, "/")
+	for i, s := range segments {
+		switch s {
+		case "{*}":
+			segments[i] = "*"
+		case "{**}":
+			segments[i] = "**"
+		case "*", "**":
+			return "", errors.New("a path template has {*} and {**}, and no other star")
+		}
+	}
+	t := strings.Join(segments, "/")
+	return t, ValidTemplate(t)
 }
 
 func destPort(v string) (Expr, error) {

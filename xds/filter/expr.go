@@ -134,6 +134,9 @@ func pathPermission(m authz.Match) (*rbacconfigv3.Permission, error) {
 			Rule: &matcherv3.PathMatcher_Path{Path: stringMatcher(m)},
 		}}}, nil
 	}
+	if err := authz.ValidTemplate(m.Value); err != nil {
+		return nil, err // Envoy would crash
+	}
 	packed, err := resource.Pack(&uritemplatev3.UriTemplateMatchConfig{PathTemplate: m.Value})
 	if err != nil {
 		return nil, err

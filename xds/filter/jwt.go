@@ -26,6 +26,8 @@ const (
 	clockSkew = 5
 	// tokenCache is how many verified tokens a worker remembers for an issuer: verifying costs more than all other filters together.
 	tokenCache = 1000
+	// maxPrefix is the longest prefix of a token that a regular expression of Envoy's size can look for; where one is longer, all is refused.
+	maxPrefix = 60
 	// neverProvider is a provider whose token nobody can sign: to require it is to refuse with 401.
 	neverProvider = "credence-refuse"
 )
@@ -136,6 +138,9 @@ func rule(r *jwtauthnv3.JwtRequirement, headers ...*routev3.HeaderMatcher) *jwta
 // "xxBearer <token>" is accepted; and of two tokens it verifies the first, while a backend may read the second.
 func misplacedPrefix(l jwt.HeaderLocation) []*jwtauthnv3.RequirementRule {
 	never := &jwtauthnv3.JwtRequirement{RequiresType: &jwtauthnv3.JwtRequirement_ProviderName{ProviderName: neverProvider}}
+	if len(l.Prefix) > maxPrefix {
+		return []*jwtauthnv3.RequirementRule{rule(never)}
+	}
 	later := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
 		SafeRegex: &matcherv3.RegexMatcher{Regex: `\C+` + regexp.QuoteMeta(l.Prefix) + `\C*`},
 	}}

@@ -2,7 +2,6 @@ package filter
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -10,7 +9,6 @@ import (
 	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	exprv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rate_limit_descriptors/expr/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/credence-mesh/credence/xds/resource"
@@ -138,7 +136,7 @@ func (w way) action(top bool) (*action, error) {
 	case keyRemote:
 		return &action{ActionSpecifier: &routev3.RateLimit_Action_RemoteAddress_{RemoteAddress: &routev3.RateLimit_Action_RemoteAddress{}}}, nil
 	case keyPath:
-		return pathAction(w.value)
+		return valueAction(keyPath, "request.url_path", w.value)
 	case keyMethod:
 		return valueAction(keyMethod, "request.method", w.value)
 	default:
@@ -148,21 +146,6 @@ func (w way) action(top bool) (*action, error) {
 
 func generic(value string) *action {
 	return &action{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorValue: value}}}
-}
-
-// pathAction matches one path, whatever its query, without evaluating an expression in the usual case.
-func pathAction(value string) (*action, error) {
-	if value == "" || strings.HasSuffix(value, "*") {
-		return valueAction(keyPath, "request.url_path", value)
-	}
-	return &action{ActionSpecifier: &routev3.RateLimit_Action_HeaderValueMatch_{HeaderValueMatch: &routev3.RateLimit_Action_HeaderValueMatch{
-		DescriptorKey: keyPath, DescriptorValue: value,
-		Headers: []*routev3.HeaderMatcher{{Name: ":path", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
-			StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-				SafeRegex: &matcherv3.RegexMatcher{Regex: regexp.QuoteMeta(value) + `(\?\C*)?`},
-			}},
-		}}},
-	}}}, nil
 }
 
 func valueAction(key, attribute, value string) (*action, error) {

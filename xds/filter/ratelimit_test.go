@@ -78,6 +78,7 @@ func seedTree() []Limit {
 		{Key: "api_tier", Value: "free", Limited: true, PerSecond: 1, Children: append(search(10), Limit{Key: "endpoint", Value: "bulk's", Limited: true})},
 		{Key: "generic_key", Value: "default", Limited: true, PerSecond: 5000},
 		{Key: "path", Value: "/files/*", Limited: true},
+		{Key: "path", Value: "/" + strings.Repeat("long", 100), Limited: true}, // beyond what Envoy takes for a regular expression
 		{Key: "method", Value: "POST", Limited: true},
 		{Key: "region", Children: []Limit{{Key: "remote_address", Limited: true}}},
 	}
@@ -125,6 +126,8 @@ spec:
 		{"wildcard, method, other claims", issuer.Claims{"sub": "alice", "tier": "free", "endpoint": "bulk's", "region": "eu"}, "POST", "/files/a",
 			[]string{"api_tier=free endpoint=bulk's" + subject, "api_tier=free" + subject, "generic_key=default" + subject,
 				"method=POST" + subject, "path=/files/a" + subject, "region=eu remote_address=127.0.0.1" + subject}},
+		{"a long path", nil, "", "/" + strings.Repeat("long", 100) + "?x",
+			[]string{"api_tier=free" + address, "generic_key=default" + address, "path=/" + strings.Repeat("long", 100) + address, "region= remote_address=127.0.0.1" + address}},
 		{"no token: the strictest tier, by address (D48)", nil, "", "/x",
 			[]string{"api_tier=free" + address, "generic_key=default" + address, "region= remote_address=127.0.0.1" + address}},
 		{"unknown tier (D48)", issuer.Claims{"sub": "alice", "tier": "platinum"}, "", "/x",

@@ -145,7 +145,7 @@ func (p plan) measureDesign(ctx context.Context, a *authority, dir, design strin
 		return out, err
 	}
 	out.firstBytes = f.bytes.Load() / int64(p.proxies)
-	time.Sleep(settle)
+	<-time.After(settle)
 	held, err := c.ask("collect")
 	if err != nil {
 		return out, err
@@ -189,7 +189,7 @@ func (p plan) edits(ctx context.Context, c *child, f *fleet, command string, tou
 			return e, err
 		}
 		walls = append(walls, time.Since(start))
-		time.Sleep(settle)
+		<-time.After(settle)
 		after, err := c.ask("stats")
 		if err != nil {
 			return e, err

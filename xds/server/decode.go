@@ -67,6 +67,9 @@ func (r *request) field(num protowire.Number, b []byte, text string) error {
 		return nil
 	case deltaHeld:
 		h, err := decodeHolding(b, text)
+		if r.held == nil {
+			r.held = make([]holding, 0, 64)
+		}
 		r.held = append(r.held, h)
 		return err
 	}

@@ -135,6 +135,11 @@ func TestStreamEnds(t *testing.T) {
 		c.next()
 		c.fails(codes.Unauthenticated)
 	})
+}
+
+// A stream that does not begin as it must gets nothing.
+func TestStreamDoesNotBegin(t *testing.T) {
+	t.Parallel()
 	t.Run("nobody proved anything", func(t *testing.T) {
 		t.Parallel()
 		f := start(t, func(o *Options) {

@@ -78,12 +78,12 @@ type list struct {
 
 // lists reports empty values, and tells whether any list has one at all.
 func (o *object) lists(at string, fields []list) bool {
-	any := false
+	some := false
 	for _, f := range fields {
-		any = any || len(f.values) > 0
+		some = some || len(f.values) > 0
 		o.noneEmpty(at+"."+f.name, f.values)
 	}
-	return any
+	return some
 }
 
 func (o *object) source(at string, s *securityv1beta1.Source, custom bool) {

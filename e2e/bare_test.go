@@ -324,13 +324,31 @@ func (w *world) unary() {
 		defer cancel()
 		r := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: "shop/caller~1"}, ResourceNames: []string{"default"}}
 		calls := map[string]func() error{
-			"clusters":   func() error { _, err := clusterv3.NewClusterDiscoveryServiceClient(conn).FetchClusters(ctx, r); return err },
-			"endpoints":  func() error { _, err := endpointv3.NewEndpointDiscoveryServiceClient(conn).FetchEndpoints(ctx, r); return err },
-			"listeners":  func() error { _, err := listenerv3.NewListenerDiscoveryServiceClient(conn).FetchListeners(ctx, r); return err },
-			"routes":     func() error { _, err := routev3.NewRouteDiscoveryServiceClient(conn).FetchRoutes(ctx, r); return err },
-			"extensions": func() error { _, err := extensionv3.NewExtensionConfigDiscoveryServiceClient(conn).FetchExtensionConfigs(ctx, r); return err },
-			"secrets":    func() error { _, err := secretv3.NewSecretDiscoveryServiceClient(conn).FetchSecrets(ctx, r); return err },
-			"renew":      func() error { _, err := attestv1.NewAttestationClient(conn).Renew(ctx, &attestv1.RenewRequest{}); return err },
+			"clusters": func() error {
+				_, err := clusterv3.NewClusterDiscoveryServiceClient(conn).FetchClusters(ctx, r)
+				return err
+			},
+			"endpoints": func() error {
+				_, err := endpointv3.NewEndpointDiscoveryServiceClient(conn).FetchEndpoints(ctx, r)
+				return err
+			},
+			"listeners": func() error {
+				_, err := listenerv3.NewListenerDiscoveryServiceClient(conn).FetchListeners(ctx, r)
+				return err
+			},
+			"routes": func() error { _, err := routev3.NewRouteDiscoveryServiceClient(conn).FetchRoutes(ctx, r); return err },
+			"extensions": func() error {
+				_, err := extensionv3.NewExtensionConfigDiscoveryServiceClient(conn).FetchExtensionConfigs(ctx, r)
+				return err
+			},
+			"secrets": func() error {
+				_, err := secretv3.NewSecretDiscoveryServiceClient(conn).FetchSecrets(ctx, r)
+				return err
+			},
+			"renew": func() error {
+				_, err := attestv1.NewAttestationClient(conn).Renew(ctx, &attestv1.RenewRequest{})
+				return err
+			},
 		}
 		for call, do := range calls {
 			switch code := status.Code(do()); code {

@@ -320,4 +320,3 @@ spec:
   provider: {name: opa}
   rules: [{to: [{operation: {ports: ["8080"], paths: ["/opa/*"]}}]}]
 `
-

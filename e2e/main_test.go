@@ -109,7 +109,7 @@ func (w *world) proxy(workload string, extra ...string) *mesh.Process {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
 	defer cancel()
-	p, err := w.StartProxy(ctx, workload, extra...)
+	p, err := w.StartProxy(ctx, workload, append([]string{"--envoy-log-level", "warning"}, extra...)...)
 	w.procs[workload] = p
 	if err != nil {
 		w.t.Fatal(err)

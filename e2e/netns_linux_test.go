@@ -203,7 +203,7 @@ func (w *world) proxyIn(n netns, workload string) {
 		w.t.Fatal(err)
 	}
 	cmd := exec.Command("ip", "netns", "exec", n.name, binary, "proxy", "--xds-addr", w.XDS, "--workload", workload,
-		"--token", w.token(workload), "--state", dir, "--envoy", envoytest.Path(w.t))
+		"--token", w.token(workload), "--state", dir, "--envoy", envoytest.Path(w.t), "--envoy-log-level", "warning")
 	log := newTestLog(w.t)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 0, Gid: envoyGroup}}

@@ -141,8 +141,13 @@ func (w *world) echoes(addr string, cfg *tls.Config) error {
 func (w *world) strangers() {
 	foreign := envoytest.NewCA(w.t, "foreign")
 	mesh, channel := w.steal("mesh-intermediate.pem"), w.steal("channel-ca.pem")
-	expired := func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Second) }
-	future := func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour); c.NotAfter = c.NotBefore.Add(time.Hour) }
+	expired := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Second)
+	}
+	future := func(c *x509.Certificate) {
+		c.NotBefore = time.Now().Add(time.Hour)
+		c.NotAfter = c.NotBefore.Add(time.Hour)
+	}
 	for _, tt := range []struct {
 		name   string
 		cert   tls.Certificate

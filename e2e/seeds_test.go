@@ -89,9 +89,9 @@ func (w *world) seedTokens(t *testing.T, mine envoytest.Issuer) {
 	const audience = "api.example.com"
 	c := dial("http://127.0.71.1:8080", nil) // PERMISSIVE: plaintext is served
 	good := mine.Sign(t, issuer.Claims{"sub": "u", "aud": audience, "role": "admin"})
-	w.expect(c, ask{path: "/api/v1/x"}, 403)                                                                                    // require-jwt
-	w.expect(c, ask{path: "/health"}, 403)                                                                                      // trap 3: the only ALLOW closes the rest
-	w.expect(c, ask{path: "/admin/users", token: good}, 403)                                                                    // trap 2: the issuer ends in a slash
+	w.expect(c, ask{path: "/api/v1/x"}, 403)                                                                                     // require-jwt
+	w.expect(c, ask{path: "/health"}, 403)                                                                                       // trap 3: the only ALLOW closes the rest
+	w.expect(c, ask{path: "/admin/users", token: good}, 403)                                                                     // trap 2: the issuer ends in a slash
 	w.expect(c, ask{path: "/admin/users", token: mine.Sign(t, issuer.Claims{"sub": "u", "aud": "other", "role": "admin"})}, 403) // wrong audience
 	w.expect(c, ask{path: "/admin/users", token: good[:len(good)-4] + "AAAA"}, 401)
 	w.expect(c, ask{path: "/admin/users", token: mine.Sign(t, issuer.Claims{"sub": "u", "aud": audience, "exp": time.Now().Add(-time.Hour).Unix()})}, 401)

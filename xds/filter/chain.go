@@ -84,6 +84,9 @@ func Chain(h *ir.HTTP) ([]*hcmv3.HttpFilter, []Extension, error) {
 	if !h.Egress {
 		for _, s := range slots() {
 			m, err := s.make(h)
+			if err == nil {
+				err = valid(m.config)
+			}
 			if err != nil {
 				return nil, nil, fmt.Errorf("%s: %s: %w", h.Name, s.name, err)
 			}
@@ -98,6 +101,15 @@ func Chain(h *ir.HTTP) ([]*hcmv3.HttpFilter, []Extension, error) {
 	}
 	filters = append(filters, &hcmv3.HttpFilter{Name: RouterName, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router}})
 	return filters, extensions, nil
+}
+
+// valid checks what Envoy's protos say about their fields: Envoy refuses a whole configuration for one of them, so it is better not sent.
+func valid(m proto.Message) error {
+	v, ok := m.(interface{ ValidateAll() error })
+	if !ok {
+		return fmt.Errorf("%s cannot be validated", m.ProtoReflect().Descriptor().FullName())
+	}
+	return v.ValidateAll()
 }
 
 // discovered is a filter whose configuration comes over ADS. There is no default configuration and no time limit: the listener does not

@@ -14,6 +14,8 @@ import (
 
 	"github.com/credence-mesh/credence/internal/envoytest"
 	"github.com/credence-mesh/credence/internal/policytest"
+	"github.com/credence-mesh/credence/policy/authz"
+	"github.com/credence-mesh/credence/policy/jwt"
 	"github.com/credence-mesh/credence/xds/ir"
 )
 
@@ -101,5 +103,32 @@ func TestChainDependsOnTheNameAlone(t *testing.T) {
 	egress, ext, err := Chain(&ir.HTTP{Name: "out", Egress: true})
 	if err != nil || len(egress) != 1 || egress[0].GetName() != RouterName || len(ext) != 0 {
 		t.Errorf("egress: %v, %v, %v", egress, ext, err)
+	}
+}
+
+// What Envoy would refuse is an error here, and never a configuration with something left out.
+func TestChainRefuses(t *testing.T) {
+	t.Parallel()
+	open := authz.Rules{Open: true}
+	one := func(e authz.Expr) authz.Rules {
+		return authz.Rules{Allow: []authz.Rule{{ID: "x", Principal: authz.All{}, Permission: e}}}
+	}
+	for _, tc := range []struct {
+		name  string
+		guard ir.Guard
+	}{
+		{"a header name that is none", ir.Guard{Enforce: true, Rules: open, Strip: []string{"x\r\ny"}}},
+		{"a claim header that is none", ir.Guard{Enforce: true, Rules: open, Issuers: []ir.Issuer{{Issuer: jwt.Issuer{Name: "origins-0", ClaimsTo: []jwt.ClaimHeader{{Header: "a b\n", Claim: "c"}}}}}}},
+		{"a template that crashes Envoy", ir.Guard{Enforce: true, Rules: one(authz.Path{Match: authz.Match{Kind: authz.Template, Value: "/a//*"}})}},
+		{"a condition about the caller where one about the request belongs", ir.Guard{Enforce: true, Rules: one(authz.Peer{})}},
+		{"two rules of one name", ir.Guard{Enforce: true, Rules: authz.Rules{Deny: []authz.Rule{{ID: "x"}, {ID: "x"}}}}},
+		{"two providers", ir.Guard{Enforce: true, Rules: authz.Rules{Open: true, Custom: []authz.Custom{{Provider: "a"}, {Provider: "b"}}}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if filters, _, err := Chain(&ir.HTTP{Name: "x", Guard: tc.guard}); err == nil || filters != nil {
+				t.Errorf("%v, %v", filters, err)
+			}
+		})
 	}
 }

@@ -26,6 +26,9 @@ const (
 func TCPChain(t *ir.TCP) ([]*listenerv3.Filter, error) {
 	var out []*listenerv3.Filter
 	add := func(name string, m proto.Message) error {
+		if err := valid(m); err != nil {
+			return err
+		}
 		packed, err := resource.Pack(m)
 		out = append(out, &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}})
 		return err

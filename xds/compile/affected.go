@@ -13,7 +13,7 @@ import (
 
 // Affected tells what the changes from old to new touch. It may name too much, never too little.
 func (c *Compiler) Affected(old, new *policy.Set, changes []policy.Change) Affected {
-	a := &affecter{old: old, new: new, out: Affected{Parts: map[PartKey]bool{}, Workloads: map[policy.Key]bool{}}}
+	a := &affecter{compiler: c, old: old, new: new, out: Affected{Parts: map[PartKey]bool{}, Workloads: map[policy.Key]bool{}}}
 	if !reflect.DeepEqual(old.Mesh(), new.Mesh()) {
 		a.everything()
 		return a.out
@@ -32,6 +32,7 @@ func (c *Compiler) Affected(old, new *policy.Set, changes []policy.Change) Affec
 
 // affecter gathers what changes touch.
 type affecter struct {
+	compiler *Compiler
 	old, new *policy.Set
 	out      Affected
 }
@@ -75,7 +76,9 @@ func (a *affecter) touched(r policy.Resource) {
 	case *policy.WorkloadEntry:
 		a.out.Workloads[o.Key] = true
 		a.out.Parts[PartKey{Kind: InboundPart, Namespace: o.Key.Namespace, Name: o.Key.Name}] = true
-		a.services(o.Key.Namespace)
+		if a.served(o.Key) {
+			a.services(o.Key.Namespace)
+		}
 	case *policy.Service:
 		a.selected(o.Key.Namespace, o.Spec != nil, func(labels map[string]string) bool { return policy.Selects(o.Spec.Selector, labels) })
 		a.services(o.Key.Namespace)
@@ -141,6 +144,16 @@ func (a *affecter) selected(namespace string, any bool, selects func(map[string]
 	if any {
 		a.workloads(namespace, func(w *policy.Workload) bool { return w.Entry != nil && w.Namespace == namespace && selects(w.Labels) }, false)
 	}
+}
+
+// served tells whether some service sends to a workload, before or after the change.
+func (a *affecter) served(k policy.Key) bool {
+	for _, set := range []*policy.Set{a.old, a.new} {
+		if len(a.compiler.registries.of(set).in(k.Namespace).targets[k.Name]) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // services marks what sees the services of a namespace: every outbound part may, and the gateways whose routes name one of them.

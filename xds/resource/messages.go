@@ -2,6 +2,7 @@ package resource
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -19,7 +20,13 @@ type Messages struct {
 	Extensions []*corev3.TypedExtensionConfig
 	Listeners  []*listenerv3.Listener
 	Routes     []*routev3.RouteConfiguration
-	from       map[id][]Source
+	from       map[id]*origins
+}
+
+// origins is what one resource came from: thousands of objects, for the route table of a large mesh.
+type origins struct {
+	list []Source
+	seen map[Source]bool
 }
 
 type id struct {
@@ -33,27 +40,38 @@ func (m *Messages) From(t Type, name string, sources ...Source) {
 		return
 	}
 	if m.from == nil {
-		m.from = map[id][]Source{}
+		m.from = map[id]*origins{}
 	}
 	key := id{t, name}
+	o := m.from[key]
+	if o == nil {
+		o = &origins{seen: map[Source]bool{}}
+		m.from[key] = o
+	}
 	for _, s := range sources {
-		if !slices.Contains(m.from[key], s) {
-			m.from[key] = append(m.from[key], s)
+		if !o.seen[s] {
+			o.seen[s] = true
+			o.list = append(o.list, s)
 		}
 	}
 }
 
 // Sources is what a resource came from.
-func (m *Messages) Sources(t Type, name string) []Source { return m.from[id{t, name}] }
+func (m *Messages) Sources(t Type, name string) []Source {
+	if o := m.from[id{t, name}]; o != nil {
+		return o.list
+	}
+	return nil
+}
 
 // Clone copies deeply.
 func (m *Messages) Clone() *Messages {
 	c := &Messages{
 		Clusters: cloneAll(m.Clusters), Endpoints: cloneAll(m.Endpoints), Extensions: cloneAll(m.Extensions),
-		Listeners: cloneAll(m.Listeners), Routes: cloneAll(m.Routes), from: make(map[id][]Source, len(m.from)),
+		Listeners: cloneAll(m.Listeners), Routes: cloneAll(m.Routes), from: make(map[id]*origins, len(m.from)),
 	}
 	for k, v := range m.from {
-		c.from[k] = slices.Clone(v)
+		c.from[k] = &origins{list: slices.Clone(v.list), seen: maps.Clone(v.seen)}
 	}
 	return c
 }
@@ -70,7 +88,7 @@ func cloneAll[M proto.Message](in []M) []M {
 func (m *Messages) Pack() ([]*Resource, error) {
 	var out []*Resource
 	add := func(t Type, name string, msg proto.Message) error {
-		r, err := New(t, name, msg, m.from[id{t, name}]...)
+		r, err := New(t, name, msg, m.Sources(t, name)...)
 		if err == nil {
 			out = append(out, r)
 		}

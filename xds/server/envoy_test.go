@@ -330,6 +330,36 @@ func TestEnvoyRefuses(t *testing.T) {
 	})
 }
 
+// TestEnvoyOutlivesTheServer: while the server is away everything goes on; when it is back, what did not change is not sent, and what did is
+// in force. Versions are made of content, so that a new process knows what an old one sent.
+func TestEnvoyOutlivesTheServer(t *testing.T) {
+	t.Parallel()
+	envoytest.Path(t)
+	ca := envoytest.NewCA(t, "test")
+	config := mutualTLS(ca, ca.Issue(t, "spiffe://cluster.local/credence/server"))
+	secrets := func(o *Options) { o.Secrets = &oneSecret{pair: ca.Issue(t, "")} }
+	f := start(t, config, secrets)
+	backend, addr := envoytest.Backend(t, "b"), envoytest.FreeAddr(t)
+	f.publish("a", append(service(t, addr, backend, "one"), policyEdit(t, rbacconfigv3.RBAC_ALLOW))...)
+	e := envoytest.Start(t, bootstrap(t, f.addr, ca.Write(t, ca.Issue(t, sa(t, "a").String())), "DELTA_GRPC"), envoytest.Options{})
+	c := open(t, addr, ca.Pool())
+	c.eventually(200)
+	f.inStep()
+	f.stop()
+	c.eventually(200)
+	updates := e.Stat(t, "listener_manager.lds.update_success")
+	again := startAt(t, f.addr, config, secrets)
+	again.publish("a", append(service(t, addr, backend, "one"), policyEdit(t, rbacconfigv3.RBAC_DENY))...)
+	c.eventually(403)
+	again.inStep()
+	if n := e.Stat(t, "listener_manager.listener_modified") + e.Stat(t, "cluster_manager.cluster_modified"); n != 0 {
+		t.Errorf("%d listeners and clusters were modified by the restart", n)
+	}
+	if n := e.Stat(t, "listener_manager.lds.update_success"); n > updates+1 {
+		t.Errorf("%d updates of listeners: only the empty answer may come", n-updates)
+	}
+}
+
 func (f *fixture) inStep() {
 	f.Helper()
 	f.until("every proxy in step", func() bool {

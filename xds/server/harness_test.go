@@ -79,11 +79,17 @@ type fixture struct {
 	server   *Server
 	addr     string
 	set      *policy.Set
+	stop     func() // and waits until everything has ended
 }
 
 type change func(*Options)
 
 func start(t *testing.T, changes ...change) *fixture {
+	t.Helper()
+	return startAt(t, "127.0.0.1:0", changes...)
+}
+
+func startAt(t *testing.T, addr string, changes ...change) *fixture {
 	t.Helper()
 	f := &fixture{T: t, parts: &parts{held: map[string][]*resource.Resource{}, fails: map[string]error{}}}
 	f.pipeline = snapshot.New(f.parts)
@@ -97,7 +103,7 @@ func start(t *testing.T, changes ...change) *fixture {
 		t.Fatal(err)
 	}
 	f.server = s
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +116,8 @@ func start(t *testing.T, changes ...change) *fixture {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	f.stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(f.stop)
 	f.set = policy.NewSet(policy.DefaultMesh()).Apply([]policy.Resource{entry("a"), entry("b")}, nil)
 	return f
 }

@@ -39,7 +39,7 @@ type Limits struct {
 	Hold         time.Duration // for which listeners wait for their clusters; default 5 s
 	Names        int           // subscribed to on one stream; default 65,536
 	Message      int           // bytes of a request; default 4 MiB
-	Streams      int           // on one connection; default 100
+	Streams      int           // on one connection, with the decisions that other services on the port take; default 1,000
 }
 
 func (l Limits) orDefaults() Limits {
@@ -57,7 +57,7 @@ func (l Limits) orDefaults() Limits {
 	def(&l.Handshakes, 4)
 	def(&l.Names, 1<<16)
 	def(&l.Message, 4<<20)
-	def(&l.Streams, 100)
+	def(&l.Streams, 1000)
 	wait(&l.Handshake, 10*time.Second)
 	wait(&l.FirstRequest, 10*time.Second)
 	wait(&l.Send, 20*time.Second)

@@ -135,7 +135,7 @@ func stepped(dir string) (*follower, *state) {
 	last := &state{}
 	f := &follower{
 		dir: dir, tree: newTree(policy.DefaultMesh()), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
-		pending: map[string]uint64{}, bad: map[string]error{}, put: func(s *policy.Set, p []policy.Problem) { *last = state{s, p} },
+		pending: map[string]glance{}, bad: map[string]error{}, put: func(s *policy.Set, p []policy.Problem) { *last = state{s, p} },
 	}
 	return f, last
 }

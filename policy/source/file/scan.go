@@ -165,14 +165,31 @@ func (f *follower) take(look []string, gone map[string]bool, now time.Time) bool
 // wait tells whether a file that has become worse is to be looked at again first: it may be half written. What was read at the start is
 // taken as it is.
 func (f *follower) wait(c content, old, e *entry) bool {
-	seen, again := f.pending[c.path]
-	worse := f.started && (loses(old, e) || refuses(e))
-	if worse && (!again || seen != c.hash) {
-		f.pending[c.path] = c.hash
-		return true
+	if !f.started || !loses(old, e) && !refuses(e) {
+		delete(f.pending, c.path)
+		return false
 	}
-	delete(f.pending, c.path)
-	return false
+	looks := 1
+	if len(e.claims) == 0 && len(e.problems) == 0 {
+		looks = emptyLooks
+	}
+	g := f.pending[c.path]
+	if g.hash != c.hash {
+		g = glance{hash: c.hash}
+	}
+	if g.looks >= looks {
+		delete(f.pending, c.path)
+		return false
+	}
+	g.looks++
+	f.pending[c.path] = g
+	return true
+}
+
+// glance is what a file that became worse held when it was looked at, and how often it was.
+type glance struct {
+	hash  uint64
+	looks int
 }
 
 func loses(old, e *entry) bool {

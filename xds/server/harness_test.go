@@ -334,7 +334,7 @@ func (c *client) next() *discoveryv3.DeltaDiscoveryResponse {
 	return r
 }
 
-func named_(r *discoveryv3.DeltaDiscoveryResponse) []string {
+func sentNames(r *discoveryv3.DeltaDiscoveryResponse) []string {
 	var out []string
 	for _, x := range r.Resources {
 		out = append(out, x.Name)
@@ -346,7 +346,7 @@ func named_(r *discoveryv3.DeltaDiscoveryResponse) []string {
 func (c *client) want(r *discoveryv3.DeltaDiscoveryResponse, t resource.Type, names, removed []string) {
 	c.Helper()
 	gone := slices.Sorted(slices.Values(r.RemovedResources))
-	if r.TypeUrl != t.URL() || !slices.Equal(named_(r), names) || !slices.Equal(gone, removed) {
-		c.Fatalf("got %s %v removed %v, want %s %v removed %v", r.TypeUrl, named_(r), gone, t.URL(), names, removed)
+	if r.TypeUrl != t.URL() || !slices.Equal(sentNames(r), names) || !slices.Equal(gone, removed) {
+		c.Fatalf("got %s %v removed %v, want %s %v removed %v", r.TypeUrl, sentNames(r), gone, t.URL(), names, removed)
 	}
 }

@@ -81,18 +81,14 @@ func (s *stream) advance(ctx context.Context, t resource.Type, now time.Time) er
 // follow owes a proxy what it warms a changed resource with. Envoy does not ask again for the endpoints of a cluster that it already
 // follows, nor, after a reconnect, for the secrets of a listener.
 func (s *stream) follow(t resource.Type, r *response) {
-	switch t {
-	case resource.Cluster:
-		if eds := s.types[resource.Endpoints]; eds != nil && eds.base != nil {
-			eds.owe(r.items)
+	if eds := s.types[resource.Endpoints]; t == resource.Cluster && eds != nil && eds.base != nil {
+		eds.owe(r.items)
+	}
+	if sds := s.types[resource.Secret]; t == resource.Listener && sds != nil && len(r.items) > 0 {
+		for _, n := range sds.names {
+			sds.owed = insert(sds.owed, n)
 		}
-	case resource.Listener:
-		if sds := s.types[resource.Secret]; sds != nil && len(r.items) > 0 {
-			for _, n := range sds.names {
-				sds.owed = insert(sds.owed, n)
-			}
-			s.poke()
-		}
+		s.poke()
 	}
 }
 

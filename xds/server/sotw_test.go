@@ -53,7 +53,6 @@ func (c *sotwClient) recv(t resource.Type, want ...string) *discoveryv3.Discover
 	}
 	var got []string
 	for _, x := range r.Resources {
-		var m interface{ GetName() string } = &clusterv3.Cluster{}
 		if t == resource.Endpoints {
 			e := &endpointv3.ClusterLoadAssignment{}
 			if err := x.UnmarshalTo(e); err != nil {
@@ -62,7 +61,7 @@ func (c *sotwClient) recv(t resource.Type, want ...string) *discoveryv3.Discover
 			got = append(got, e.ClusterName)
 			continue
 		}
-		cl := m.(*clusterv3.Cluster)
+		cl := &clusterv3.Cluster{}
 		if err := x.UnmarshalTo(cl); err != nil {
 			c.Fatal(err)
 		}

@@ -67,6 +67,8 @@ func (a *affecter) touched(r policy.Resource) {
 		a.policies(o.Key.Namespace, policy.ScopeOf(o.Spec.GetSelector(), o.Spec.GetTargetRef(), o.Spec.GetTargetRefs()))
 	case *policy.PeerAuthentication:
 		a.policies(o.Key.Namespace, policy.Scope{Selector: o.Spec.GetSelector()})
+	case *policy.Telemetry:
+		a.policies(o.Key.Namespace, policy.Scope{Selector: o.Spec.GetSelector(), Refs: o.Spec.GetTargetRefs()})
 	case *policy.JWKS:
 		a.keys(o.Key.Name)
 	case *policy.EnvoyFilter:

@@ -64,7 +64,22 @@ func inbound(reg *registry, set *policy.Set, key PartKey) (*ir.Part, []policy.Pr
 	if redirects(set, w) {
 		i.capture(captured)
 	}
+	i.telemetry()
 	return i.part, append(i.problems, i.guards.problems...)
+}
+
+// telemetry tells that traces are not made yet, lest somebody waits for them.
+func (i *inbounder) telemetry() {
+	for _, ns := range i.set.Namespaces(i.workload) {
+		for o := range policy.In[*policy.Telemetry](i.set, ns) {
+			if i.set.Attached(i.workload, ns, policy.Scope{Selector: o.Spec.GetSelector(), Refs: o.Spec.GetTargetRefs()}) {
+				i.problems = append(i.problems, policy.Problem{
+					At: o.At, Object: o.Key.String(), Code: "TELEMETRY_NOT_IN_FORCE", Severity: policy.Info,
+					Says: "Telemetry is read and checked, but proxies do not trace yet", Try: "mesh.accessLogFile for access logs",
+				})
+			}
+		}
+	}
 }
 
 // ports is what the workload serves: what a Sidecar's ingress lists, or else its own ports and those that services send to.

@@ -23,7 +23,13 @@ import (
 // bootstrap makes a static configuration of what one proxy gets by xDS, so that Envoy reads all of it at once.
 func bootstrap(t testing.TB, resources []*resource.Resource) []byte {
 	t.Helper()
-	in := inliner{t: t, wanted: map[string]bool{}, extensions: map[string]*corev3.TypedExtensionConfig{}, tables: map[string]*routev3.RouteConfiguration{}, endpoints: map[string]*endpointv3.ClusterLoadAssignment{}}
+	return bootstrapAs(t, resources, envoytest.NewCA(t, "golden"), "spiffe://cluster.local/ns/n/sa/s")
+}
+
+// bootstrapAs is bootstrap for a proxy with an identity of a certain authority.
+func bootstrapAs(t testing.TB, resources []*resource.Resource, ca *envoytest.CA, uri string) []byte {
+	t.Helper()
+	in := inliner{t: t, ca: ca, uri: uri, wanted: map[string]bool{}, extensions: map[string]*corev3.TypedExtensionConfig{}, tables: map[string]*routev3.RouteConfiguration{}, endpoints: map[string]*endpointv3.ClusterLoadAssignment{}}
 	out := &bootstrapv3.Bootstrap{
 		Node:             &corev3.Node{Id: "ns/name~0", Cluster: "name.ns"},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: &corev3.ApiConfigSource{ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: "credence_xds"}}}}}},
@@ -70,8 +76,7 @@ func bootstrap(t testing.TB, resources []*resource.Resource) []byte {
 // secrets is a real certificate for every secret that is referred to.
 func (in *inliner) secrets() []*tlsv3.Secret {
 	in.t.Helper()
-	ca := envoytest.NewCA(in.t, "golden")
-	pair := ca.Issue(in.t, "spiffe://cluster.local/ns/n/sa/s")
+	pair := in.ca.Issue(in.t, in.uri)
 	inline := func(b []byte) *corev3.DataSource {
 		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
 	}
@@ -79,7 +84,7 @@ func (in *inliner) secrets() []*tlsv3.Secret {
 	for _, name := range slices.Sorted(maps.Keys(in.wanted)) {
 		s := &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(pair.Cert), PrivateKey: inline(pair.Key)}}}
 		if name == "ROOTCA" {
-			s.Type = &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(ca.Bundle())}}
+			s.Type = &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(in.ca.Bundle())}}
 		}
 		out = append(out, s)
 	}
@@ -119,6 +124,8 @@ func (in *inliner) socket(s *corev3.TransportSocket) {
 // inliner puts what a listener refers to into the listener.
 type inliner struct {
 	t          testing.TB
+	ca         *envoytest.CA
+	uri        string
 	wanted     map[string]bool // names of secrets
 	extensions map[string]*corev3.TypedExtensionConfig
 	tables     map[string]*routev3.RouteConfiguration

@@ -32,7 +32,7 @@ const (
 	keyGeneric = "generic_key"
 )
 
-// The entries that every descriptor gets beside what the configuration asks for. The limiter leaves them out when it looks for a limit and
+// The entries that every descriptor but one of generic keys alone gets beside what the configuration asks for. The limiter leaves them out when it looks for a limit and
 // keeps them in the name of the bucket, so that customers who share a limit never share its quota.
 const (
 	entryCustomer = "credence.customer" // verified claim tenant_id, else sub, else the client's address
@@ -73,11 +73,15 @@ func descriptors(prefix []*action, siblings []Limit) ([]*routev3.RateLimit, erro
 		}
 		actions := append(slices.Clone(prefix), a)
 		if way.limited() {
-			customer, err := customerActions()
-			if err != nil {
-				return nil, err
+			list := slices.Clone(actions)
+			if !forAll(list) {
+				customer, err := customerActions()
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, customer...)
 			}
-			out = append(out, &routev3.RateLimit{Actions: append(slices.Clone(actions), customer...)})
+			out = append(out, &routev3.RateLimit{Actions: list})
 		}
 		var children []Limit
 		for _, n := range way.nodes {
@@ -90,6 +94,12 @@ func descriptors(prefix []*action, siblings []Limit) ([]*routev3.RateLimit, erro
 		out = append(out, below...)
 	}
 	return out, nil
+}
+
+// forAll tells whether a limit is one for all customers together: a descriptor of nothing but generic keys says nothing of who asks or for
+// what, and is there to protect what stands behind.
+func forAll(list []*action) bool {
+	return !slices.ContainsFunc(list, func(a *action) bool { return a.GetGenericKey() == nil })
 }
 
 // way is the siblings that one action serves: all values of a claim, or one value of anything else.

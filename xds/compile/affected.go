@@ -78,6 +78,7 @@ func (a *affecter) touched(r policy.Resource) {
 	case *policy.WorkloadEntry:
 		a.out.Workloads[o.Key] = true
 		a.out.Parts[PartKey{Kind: InboundPart, Namespace: o.Key.Namespace, Name: o.Key.Name}] = true
+		a.alone(o.Key)
 		if a.served(o.Key) {
 			a.services(o.Key.Namespace)
 		}
@@ -145,6 +146,17 @@ func (a *affecter) workloads(namespace string, about func(*policy.Workload) bool
 func (a *affecter) selected(namespace string, any bool, selects func(map[string]string) bool) {
 	if any {
 		a.workloads(namespace, func(w *policy.Workload) bool { return w.Entry != nil && w.Namespace == namespace && selects(w.Labels) }, false)
+	}
+}
+
+// alone marks the outbound part that a workload shares with nobody: its labels choose the Sidecar and the EnvoyFilters there.
+func (a *affecter) alone(key policy.Key) {
+	for _, set := range []*policy.Set{a.old, a.new} {
+		if w, ok := set.Workload(key.Namespace, key.Name); ok && w.Entry != nil {
+			if k := outboundKey(set, w); k.Alone {
+				a.out.Parts[k] = true
+			}
+		}
 	}
 }
 

@@ -31,7 +31,8 @@ func TestAffectedNamesEnough(t *testing.T) {
 				t.Fatal(err)
 			}
 			given, _ := split(archive)
-			full, _ := load(t, given)
+			dir := t.TempDir()
+			full, _ := loadIn(t, dir, given)
 			for i, f := range given {
 				docs := bytes.Split(f.Data, []byte("---\n"))
 				if f.Name == "mesh.yaml" {
@@ -40,7 +41,7 @@ func TestAffectedNamesEnough(t *testing.T) {
 				for n := range docs {
 					files := slices.Clone(given)
 					files[i].Data = bytes.Join(slices.Delete(slices.Clone(docs), n, n+1), []byte("---\n"))
-					less, _ := load(t, files)
+					less, _ := loadIn(t, dir, files)
 					enough(t, fmt.Sprintf("without document %d", n), full, less)
 					enough(t, fmt.Sprintf("with document %d", n), less, full)
 				}

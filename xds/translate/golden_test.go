@@ -94,7 +94,12 @@ func compare(t *testing.T, a *txtar.Archive, got []txtar.File) {
 // load writes documents to a directory and reads them as the product does. mesh.yaml is the mesh's own settings.
 func load(t testing.TB, files []txtar.File) (*policy.Set, []policy.Problem) {
 	t.Helper()
-	dir := t.TempDir()
+	return loadIn(t, t.TempDir(), files)
+}
+
+// loadIn is load with a directory of the caller's: an object that is written elsewhere counts as changed.
+func loadIn(t testing.TB, dir string, files []txtar.File) (*policy.Set, []policy.Problem) {
+	t.Helper()
 	mesh := policy.DefaultMesh()
 	for _, f := range files {
 		if f.Name == "mesh.yaml" {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,8 +176,17 @@ func (c Config) prepare(dir *state.Dir, binary envoy.Binary, credential attest.C
 			"--config-path", filepath.Join(dir.Path(), "bootstrap.json"), "--admin-address-path", adminFile, "--disable-hot-restart",
 			"--drain-time-s", strconv.Itoa(max(1, int(drain.Seconds()))), "--drain-strategy", "immediate",
 			"--log-level", level, "--log-format", logFormat, "--log-format-escaped",
-		}, c.Args...),
+		}, slices.Concat(quiet(level, c.Args), c.Args)...),
 	}, nil
+}
+
+// quiet leaves out the 70 lines at the level info in which Envoy lists what it was built with, unless the user says otherwise.
+func quiet(level string, args []string) []string {
+	const flag = "--component-log-level"
+	if level != "info" || slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, flag) }) {
+		return nil
+	}
+	return []string{flag, "main:warning"}
 }
 
 // adminIn is a socket that only this user can open; where its path would be longer than the kernel takes, a free port on loopback.

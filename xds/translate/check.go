@@ -16,7 +16,6 @@ func Check(r *Resources) error {
 	c.references()
 	c.listeners()
 	c.routes()
-	c.extensions()
 	return errors.Join(c.errs...)
 }
 
@@ -28,7 +27,11 @@ type checker struct {
 	tables         map[string]bool
 	extensionNames map[string]bool
 	filters        map[string][]string // names of the HTTP filters in front of a route table
+	wanted         []reference         // clusters that filters name
 }
+
+// reference is a use of a cluster.
+type reference struct{ what, cluster string }
 
 func (c *checker) fail(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(format, args...))
@@ -69,6 +72,7 @@ func (c *checker) inside(what string, m proto.Message) {
 	err := eachPacked(m.ProtoReflect(), func(inner proto.Message) {
 		c.validate(what, inner)
 		c.trap(what, inner)
+		c.refer(what, inner)
 	})
 	if err != nil {
 		c.fail("%s: %w", what, err)

@@ -33,44 +33,34 @@ func (c *checker) references() {
 	for _, e := range c.r.Extensions {
 		c.extensionNames[e.Name] = true
 	}
-	for _, l := range c.r.Listeners {
-		if err := eachPacked(l.ProtoReflect(), func(m proto.Message) {
-			if t, ok := m.(*tcpproxyv3.TcpProxy); ok {
-				c.cluster("listener "+l.Name, t.GetCluster())
-				for _, w := range t.GetWeightedClusters().GetClusters() {
-					c.cluster("listener "+l.Name, w.Name)
-				}
-			}
-		}); err != nil {
-			c.fail("listener %s: %w", l.Name, err)
+	for _, r := range c.wanted {
+		c.cluster(r.what, r.cluster)
+	}
+}
+
+// refer notes the clusters that a filter names. A service of the mesh may decide or limit, which the outbound part of the same proxy reaches:
+// such a cluster is not looked for here.
+func (c *checker) refer(what string, m proto.Message) {
+	asked := ""
+	switch m := m.(type) {
+	case *tcpproxyv3.TcpProxy:
+		c.wanted = append(c.wanted, reference{what, m.GetCluster()})
+		for _, w := range m.GetWeightedClusters().GetClusters() {
+			c.wanted = append(c.wanted, reference{what, w.Name})
 		}
+	case *extauthzv3.ExtAuthz:
+		asked = m.GetGrpcService().GetEnvoyGrpc().GetClusterName()
+	case *ratelimitv3.RateLimit:
+		asked = m.GetRateLimitService().GetGrpcService().GetEnvoyGrpc().GetClusterName()
+	}
+	if !strings.HasPrefix(asked, "outbound|") {
+		c.wanted = append(c.wanted, reference{what, asked})
 	}
 }
 
 func (c *checker) cluster(what, name string) {
 	if name != "" && !c.clusters[name] {
 		c.fail("%s: cluster %q does not exist", what, name)
-	}
-}
-
-// extensions: a filter may ask a service of the mesh, which the outbound part of the same proxy reaches; nothing else is unknown here.
-func (c *checker) extensions() {
-	for _, e := range c.r.Extensions {
-		what := "extension " + e.Name
-		if err := eachPacked(e.ProtoReflect(), func(m proto.Message) {
-			name := ""
-			switch m := m.(type) {
-			case *extauthzv3.ExtAuthz:
-				name = m.GetGrpcService().GetEnvoyGrpc().GetClusterName()
-			case *ratelimitv3.RateLimit:
-				name = limiter(m)
-			}
-			if !strings.HasPrefix(name, "outbound|") {
-				c.cluster(what, name)
-			}
-		}); err != nil {
-			c.fail("%s: %w", what, err)
-		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/credence-mesh/credence/policy/authz"
+	"github.com/credence-mesh/credence/xds/filter"
 	"github.com/credence-mesh/credence/xds/ir"
 	"github.com/credence-mesh/credence/xds/translate"
 )
@@ -110,6 +112,11 @@ func TestCheckRefuses(t *testing.T) {
 		{"an extension is missing", func(_ *testing.T, r *translate.Resources) { r.Extensions = r.Extensions[1:] }, "waits for an extension"},
 		{"the route table is missing", func(_ *testing.T, r *translate.Resources) { r.Routes = nil }, "route table"},
 		{"the cluster is missing", func(_ *testing.T, r *translate.Resources) { r.Clusters = nil }, "does not exist"},
+		{"nobody limits", func(t *testing.T, r *translate.Resources) {
+			m := &ratelimitv3.RateLimit{Domain: "d", RateLimitService: filter.RateLimitService()}
+			m.RateLimitService.GrpcService.GetEnvoyGrpc().ClusterName = "rate_limit_cluster"
+			r.Extensions = append(r.Extensions, &corev3.TypedExtensionConfig{Name: "limit", TypedConfig: packed(t, m)})
+		}, `cluster "rate_limit_cluster" does not exist`},
 		{"a name twice", func(_ *testing.T, r *translate.Resources) { r.Clusters = append(r.Clusters, r.Clusters[0]) }, "given twice"},
 		{"a domain twice", func(_ *testing.T, r *translate.Resources) {
 			h := r.Routes[0].VirtualHosts[0]

@@ -22,8 +22,8 @@ var rooms = []room{
 	{"policy/limit", below},
 	{"policy/opa", below},
 	{"policy/body", below},
-	{"policy/explain", append(below, "xds/resource")},
 	{"policy/lint", append(below, "policy/strict", "policy/peer", "policy/jwt", "policy/authz", "policy/limit", "policy/opa")},
+	{"policy/explain", append(below, "xds/resource")}, // it reads what is generated: docs/adr/2026-11-23-explain-reads-generated-configuration.md
 
 	// Who a workload is. Private keys live here and nowhere else; identity/sds speaks Envoy's secrets, so it packs resources.
 	{"identity", nil},
@@ -55,6 +55,7 @@ var rooms = []room{
 	{"internal/arch", nil},
 	{"internal/settings", []string{"policy", "policy/strict"}},
 	{"internal/validate", []string{"policy/...", "identity", "internal/settings", "snapshot", "xds/ir", "xds/compile", "xds/filter", "xds/translate", "xds/patch", "xds/resource"}},
+	{"internal/offline", []string{"policy/...", "identity", "internal/settings", "xds/compile", "xds/translate", "xds/resource"}},
 	{"internal/logs", nil},
 	{"internal/envoy", nil},
 	{"internal/envoytest", []string{"internal/echo", "internal/envoy", "internal/issuer", "internal/load"}},

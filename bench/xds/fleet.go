@@ -35,6 +35,7 @@ type fleet struct {
 	acked   atomic.Int64 // responses acknowledged
 	bytes   atomic.Int64
 	changed chan struct{} // holds one: acked has grown
+	broken  chan error    // holds one: why a stream ended that should not
 	closing atomic.Bool
 }
 
@@ -79,7 +80,7 @@ func (t thin) Unmarshal(data mem.BufferSlice, v any) error {
 
 // connect makes the connections, and waits until every handshake is done.
 func connect(ctx context.Context, addr string, n int, clients []*tls.Config) (*fleet, error) {
-	f := &fleet{conns: make([]*grpc.ClientConn, n), streams: make([]grpc.ClientStream, n), changed: make(chan struct{}, 1)}
+	f := &fleet{conns: make([]*grpc.ClientConn, n), streams: make([]grpc.ClientStream, n), changed: make(chan struct{}, 1), broken: make(chan error, 1)}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	for i := range n {
@@ -142,7 +143,10 @@ func (f *fleet) follow(st grpc.ClientStream) {
 		var r received
 		if err := st.RecvMsg(&r); err != nil {
 			if !f.closing.Load() {
-				fmt.Println("a stream ended:", err)
+				select {
+				case f.broken <- err:
+				default: // the first tells enough
+				}
 			}
 			return
 		}
@@ -165,6 +169,8 @@ func (f *fleet) await(ctx context.Context, n int64) error {
 	for f.acked.Load() < n {
 		select {
 		case <-f.changed:
+		case err := <-f.broken:
+			return fmt.Errorf("a stream ended: %w", err)
 		case <-ctx.Done():
 			return fmt.Errorf("%d of %d answers: %w", f.acked.Load(), n, ctx.Err())
 		}

@@ -106,6 +106,7 @@ func (p plan) measure(ctx context.Context) error {
 		for _, d := range p.designs {
 			one, err := p.measureDesign(ctx, a, dir, d, r)
 			if err != nil {
+				report(os.Stdout, p, rows)
 				return fmt.Errorf("%s with %d resources: %w", d, r, err)
 			}
 			rows = append(rows, one)

@@ -1,0 +1,181 @@
+package explain
+
+import "strings"
+
+// withoutQuery is a path as rules see it.
+func withoutQuery(path string) string {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		return path[:i]
+	}
+	return path
+}
+
+// escapedSlash tells whether a path (not its query) has a slash or backslash in percent encoding.
+func escapedSlash(path string) bool {
+	path, _, _ = strings.Cut(path, "?")
+	for _, s := range []string{"%2f", "%2F", "%5c", "%5C"} {
+		if strings.Contains(path, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// normalize makes a path canonical as Envoy's normalize_path does: dots are resolved, backslashes are slashes, characters that need no
+// escape are unescaped, and those that need one are escaped. False: the path is refused.
+func normalize(path string) (string, bool) {
+	path, query, has := strings.Cut(path, "?")
+	out := make([]byte, 0, len(path)+8)
+	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, `\`) {
+		out = append(out, '/')
+	}
+	for i := 0; i < len(path); {
+		c := path[i]
+		if n := dot(path[i:]); n > 0 {
+			if len(out) > 0 && out[len(out)-1] == '/' {
+				kind, used := afterDot(path[i+n:])
+				switch kind {
+				case currentDirectory:
+					i += n + used
+					continue
+				case parentDirectory:
+					out = backUp(out)
+					i += n + used
+					continue
+				}
+			}
+			out = append(out, '.')
+			i += n
+			continue
+		}
+		switch {
+		case c == '\\':
+			out = append(out, '/')
+			i++
+		case c == '%':
+			v, ok := unhex(path[i:])
+			switch {
+			case !ok:
+				out = append(out, '%')
+				i++
+				continue
+			case v == 0:
+				return "", false
+			case unreserved(v):
+				out = append(out, v)
+			default:
+				out = append(out, path[i:i+3]...)
+			}
+			i += 3
+		case c == 0:
+			return "", false
+		case needsEscape(c):
+			const hex = "0123456789ABCDEF"
+			out = append(out, '%', hex[c>>4], hex[c&15])
+			i++
+		default:
+			out = append(out, c)
+			i++
+		}
+	}
+	s := string(out)
+	if has {
+		s += "?" + query
+	}
+	return s, true
+}
+
+// dot is the length of a dot, plain or escaped, at the start of s.
+func dot(s string) int {
+	switch {
+	case strings.HasPrefix(s, "."):
+		return 1
+	case strings.HasPrefix(s, "%2e"), strings.HasPrefix(s, "%2E"):
+		return 3
+	default:
+		return 0
+	}
+}
+
+type directory uint8
+
+const (
+	noDirectory directory = iota
+	currentDirectory
+	parentDirectory
+)
+
+// afterDot reads what follows a dot at the start of a segment, and how much of it belongs to the directory.
+func afterDot(s string) (directory, int) {
+	if s == "" {
+		return currentDirectory, 0
+	}
+	if s[0] == '/' || s[0] == '\\' {
+		return currentDirectory, 1
+	}
+	n := dot(s)
+	switch {
+	case n == 0:
+		return noDirectory, 0
+	case len(s) == n:
+		return parentDirectory, n
+	case s[n] == '/' || s[n] == '\\':
+		return parentDirectory, n + 1
+	default:
+		return noDirectory, 0
+	}
+}
+
+// backUp drops the last segment; what is left ends in a slash.
+func backUp(out []byte) []byte {
+	i := len(out) - 1
+	if i > 0 {
+		i--
+	}
+	for i > 0 && out[i] != '/' {
+		i--
+	}
+	return out[:i+1]
+}
+
+func unhex(s string) (byte, bool) {
+	if len(s) < 3 || !isHex(s[1]) || !isHex(s[2]) {
+		return 0, false
+	}
+	return hexValue(s[1])<<4 | hexValue(s[2]), true
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func hexValue(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	default:
+		return c - 'a' + 10
+	}
+}
+
+func unreserved(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_' || c == '~'
+}
+
+func needsEscape(c byte) bool {
+	return c <= ' ' || c >= 0x7f || strings.IndexByte("\"#<>?^`{|}", c) >= 0
+}
+
+// mergeSlashes makes runs of slashes one.
+func mergeSlashes(path string) string {
+	path, query, has := strings.Cut(path, "?")
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	if has {
+		path += "?" + query
+	}
+	return path
+}

@@ -202,7 +202,7 @@ func (q queue) Swap(i, j int) {
 	q[i].place, q[j].place = i, j
 }
 
-// Push and Pop are called by package heap.
+// Push is called by package heap, as Pop is.
 func (q *queue) Push(x any) {
 	if c, ok := x.(*certificate); ok {
 		c.place = len(*q)
@@ -210,6 +210,7 @@ func (q *queue) Push(x any) {
 	}
 }
 
+// Pop takes the last element off.
 func (q *queue) Pop() any {
 	old := *q
 	c := old[len(old)-1]

@@ -109,7 +109,7 @@ func (p *Process) Line(ctx context.Context, text string) (string, error) {
 	case l := <-hit:
 		return l, nil
 	case <-p.done:
-		return "", fmt.Errorf("%s ended (%v) before it said %q:\n%s", p.Name, p.err, text, p.Output())
+		return "", fmt.Errorf("%s ended (%v) before it said %q:\n%s", p.Name, p.err, text, p.Output()) //nolint:errorlint // nil where it ended well
 	case <-ctx.Done():
 		return "", fmt.Errorf("%s did not say %q: %w:\n%s", p.Name, text, ctx.Err(), p.Output())
 	}

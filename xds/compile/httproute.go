@@ -285,6 +285,6 @@ func (b *ruleBuilder) backend(field string, ref *gatewayv1.BackendObjectReferenc
 		b.problem(field+".port", "BACKEND_NOT_FOUND", fmt.Sprintf("%s has no port %d; its share is answered with 500", s.host, *ref.Port), "one of the Service's ports", policy.Error)
 		return "", false
 	}
-	addCluster(b.g.part, b.g.clusters, s, p)
+	addCluster(b.g.part, b.g.clusters, p)
 	return p.cluster.Name, true
 }

@@ -64,6 +64,7 @@ func (k PartKey) String() string {
 		return "inbound/" + k.Namespace + "/" + k.Name
 	case GatewayPart:
 		return "gateway/" + k.Namespace + "/" + k.Name
+	default: // OutboundPart
 	}
 	s := "outbound/" + k.Namespace
 	if k.Name != "" {
@@ -109,11 +110,11 @@ func portless(e *networkingv1alpha3.IstioEgressListener) bool { return e.Port ==
 // reach adds the clusters of a service.
 func (o *outbounder) reach(s *service) {
 	for i := range s.ports {
-		addCluster(o.part, o.clusters, s, &s.ports[i])
+		addCluster(o.part, o.clusters, &s.ports[i])
 	}
 }
 
-func addCluster(part *ir.Part, have map[string]bool, s *service, p *servicePort) {
+func addCluster(part *ir.Part, have map[string]bool, p *servicePort) {
 	if have[p.cluster.Name] {
 		return
 	}

@@ -84,7 +84,6 @@ type space struct {
 	services  []*service
 	workloads []*member
 	targets   map[string][]target // workload name -> what services send to it
-	problems  []policy.Problem
 }
 
 // registries remembers the registry of the sets that it saw last.

@@ -274,7 +274,7 @@ func FuzzRequests(f *testing.F) {
 				l.target = randomView(t, rng, resource.Type(n%2)*resource.Listener)
 				var d discoveryv3.DeltaDiscoveryRequest
 				var s discoveryv3.DiscoveryRequest
-				r := &request{}
+				var r *request
 				if sotw {
 					if proto.Unmarshal(raw, &s) != nil {
 						return

@@ -5,7 +5,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	netrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
@@ -57,18 +57,19 @@ func chainMatch(m *ir.ChainMatch) *listenerv3.FilterChainMatch {
 		out.TransportProtocol = "tls"
 	case ir.TransportRaw:
 		out.TransportProtocol = "raw_buffer"
+	case ir.AnyTransport:
 	}
 	return out
 }
 
 // closed refuses every connection.
 func closed() ([]*listenerv3.Filter, error) {
-	everything := &rbacv3.Policy{
-		Permissions: []*rbacv3.Permission{{Rule: &rbacv3.Permission_Any{Any: true}}},
-		Principals:  []*rbacv3.Principal{{Identifier: &rbacv3.Principal_Any{Any: true}}},
+	everything := &rbacconfigv3.Policy{
+		Permissions: []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}},
+		Principals:  []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}},
 	}
 	refuse, err := network("envoy.filters.network.rbac", &netrbacv3.RBAC{
-		StatPrefix: "closed.", Rules: &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{"credence-closed": everything}},
+		StatPrefix: "closed.", Rules: &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_DENY, Policies: map[string]*rbacconfigv3.Policy{"credence-closed": everything}},
 	})
 	if err != nil {
 		return nil, err

@@ -67,7 +67,7 @@ func (t *translator) discovery(out *clusterv3.Cluster, c *ir.Cluster) {
 			kind = clusterv3.Cluster_STATIC
 		}
 		out.LoadAssignment = assignment(c.Name, members)
-		out.RespectDnsTtl = kind == clusterv3.Cluster_STRICT_DNS
+		out.RespectDnsTtl = kind == clusterv3.Cluster_STRICT_DNS //nolint:staticcheck // deprecated in favour of a cluster extension; every supported Envoy reads it
 	case ir.OriginalDst:
 		kind = clusterv3.Cluster_ORIGINAL_DST
 		out.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED

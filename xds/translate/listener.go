@@ -39,6 +39,7 @@ func (t *translator) listener(l *ir.Listener) error {
 		out.UseOriginalDst = wrapperspb.Bool(l.Direction == ir.Outbound)
 	case ir.Handoff:
 		out.BindToPort = wrapperspb.Bool(false)
+	case ir.Bind: // as Envoy does by itself
 	}
 	filters, err := listenerFilters(l)
 	if err != nil {

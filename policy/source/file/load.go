@@ -49,7 +49,7 @@ func Load(mesh policy.Mesh, paths ...string) (*policy.Set, []policy.Problem, err
 	now := time.Now()
 	changed := map[string]*entry{}
 	for _, got := range r.read(jobs) {
-		changed[got.path] = t.entryOf(got.path, got.hash, got.result(), nil, now)
+		changed[got.path] = t.entryOf(got.hash, got.result(), nil, now)
 	}
 	t.update(changed, now)
 	problems := append(t.problems(strings.Join(paths, " ")), skipped...)

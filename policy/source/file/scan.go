@@ -145,7 +145,7 @@ func (f *follower) take(look []string, gone map[string]bool, now time.Time) bool
 			continue
 		}
 		old := f.tree.files[c.path]
-		e := f.tree.entryOf(c.path, c.hash, c.result(), old, now)
+		e := f.tree.entryOf(c.hash, c.result(), old, now)
 		if f.wait(c, old, e) {
 			continue
 		}

@@ -66,7 +66,7 @@ func newTree(mesh policy.Mesh) *tree {
 }
 
 // entryOf turns what a file says now into its claims; old is what it said before, or nil.
-func (t *tree) entryOf(file string, hash uint64, r kinds.Result, old *entry, now time.Time) *entry {
+func (t *tree) entryOf(hash uint64, r kinds.Result, old *entry, now time.Time) *entry {
 	e := &entry{hash: hash, claims: make(map[policy.Key]claim, len(r.Objects)), problems: r.Problems}
 	for _, res := range r.Objects {
 		m := res.Meta()

@@ -42,11 +42,22 @@ func (t *table) service(s *service) {
 	}
 }
 
-// port adds one port of a service, by every name.
+// port adds one port of a service, by every name and by its addresses: captured applications may call an address, and then it is their Host.
 func (t *table) port(s *service, number uint32) {
 	if p, ok := s.port(number); ok {
-		t.add(s, number, forward(p), withPort(s.domains(t.namespace), number, true))
+		t.add(s, number, forward(p), withPort(append(s.domains(t.namespace), s.hostAddresses()...), number, true))
 	}
+}
+
+// hostAddresses is the addresses of a service as a Host header has them (RFC 3986, 3.2.2).
+func (s *service) hostAddresses() []string {
+	out := make([]string, len(s.addresses))
+	for i, a := range s.addresses {
+		if out[i] = a; strings.Contains(a, ":") {
+			out[i] = "[" + a + "]"
+		}
+	}
+	return out
 }
 
 func forward(p *servicePort) ir.Action {

@@ -4,10 +4,12 @@ import "time"
 
 // Mesh is what is said once for the whole mesh, in credence.yaml under `mesh:`, under the names of Istio's MeshConfig.
 type Mesh struct {
+	Profile            Profile             `json:"-"`                  // said at the top of credence.yaml: it is no setting of Istio's
 	TrustDomain        string              `json:"trustDomain"`        // default "cluster.local"
 	TrustDomainAliases []string            `json:"trustDomainAliases"` // other domains whose peers are accepted as if they were ours
 	RootNamespace      string              `json:"rootNamespace"`      // default "istio-system"
 	DefaultConfig      DefaultConfig       `json:"defaultConfig"`
+	PathNormalization  PathNormalization   `json:"pathNormalization"`
 	ExtensionProviders []ExtensionProvider `json:"extensionProviders"`
 	AccessLogFile      string              `json:"accessLogFile"` // "/dev/stdout"; empty: no access log
 }
@@ -18,10 +20,14 @@ type DefaultConfig struct {
 	GatewayTopology  GatewayTopology `json:"gatewayTopology"`
 }
 
-// GatewayTopology is Istio's: how many trusted proxies stand in front of a gateway.
+// GatewayTopology is Istio's: what stands in front of a gateway.
 type GatewayTopology struct {
-	NumTrustedProxies uint32 `json:"numTrustedProxies"`
+	NumTrustedProxies uint32         `json:"numTrustedProxies"`       // that many entries at the end of X-Forwarded-For are believed
+	ProxyProtocol     *ProxyProtocol `json:"proxyProtocol,omitempty"` // present: every connection must begin with the PROXY protocol's header
 }
+
+// ProxyProtocol is Istio's; it has no fields.
+type ProxyProtocol struct{}
 
 // ExtensionProvider is a named external authorizer. The name "opa" without a body is the embedded decision service.
 type ExtensionProvider struct {

@@ -15,12 +15,14 @@ import (
 
 // Settings is the whole file. Every field may be left out.
 type Settings struct {
-	Mesh     policy.Mesh `json:"mesh"`
-	JWKS     []JWKS      `json:"jwks"`
-	Server   Server      `json:"server"`
-	Identity Identity    `json:"identity"`
-	OPA      OPA         `json:"opa"`
-	Log      Log         `json:"log"`
+	// Profile is strict (the default) or istio: what happens where safety and Istio's verdict differ. It is carried in Mesh.
+	Profile  policy.Profile `json:"profile"`
+	Mesh     policy.Mesh    `json:"mesh"`
+	JWKS     []JWKS         `json:"jwks"`
+	Server   Server         `json:"server"`
+	Identity Identity       `json:"identity"`
+	OPA      OPA            `json:"opa"`
+	Log      Log            `json:"log"`
 }
 
 // JWKS says where the keys of a jwksUri really come from: a file, or another URL; for air-gapped use, and for issuers behind a private CA.
@@ -73,6 +75,7 @@ func Load(path string) (Settings, []policy.Problem, error) {
 		return s, nil, fmt.Errorf("settings: %w", err)
 	}
 	problems := strict.File(path, data, &s)
+	s.Mesh.Profile = s.Profile
 	problems = append(problems, s.check(path)...)
 	dir := filepath.Dir(path)
 	for i := range s.JWKS {
@@ -103,6 +106,12 @@ func (s *Settings) check(path string) []policy.Problem {
 	}
 	if _, err := spiffeid.TrustDomainFromString(s.Mesh.TrustDomain); err != nil {
 		bad("mesh.trustDomain", err.Error(), "a DNS-like name in lower case, such as example.org")
+	}
+	if !s.Profile.Valid() {
+		bad("profile", fmt.Sprintf("there is no profile %q", s.Profile), "strict or istio")
+	}
+	if n := s.Mesh.PathNormalization.Normalization; !n.Valid() {
+		bad("mesh.pathNormalization.normalization", fmt.Sprintf("there is no normalization %q", n), "STRICT, NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES")
 	}
 	for i, j := range s.JWKS {
 		field := fmt.Sprintf("jwks[%d]", i)

@@ -40,6 +40,23 @@ func TestLoad(t *testing.T) {
 					t.Errorf("got %+v", p)
 				}
 			}},
+		{name: "profile and paths", text: "profile: istio\nmesh: {pathNormalization: {normalization: MERGE_SLASHES}}\n", check: func(t *testing.T, s Settings) {
+			if !s.Mesh.Profile.Istio() || s.Mesh.Paths() != policy.NormalizationMergeSlashes {
+				t.Errorf("got %+v", s.Mesh)
+			}
+		}},
+		{name: "the profile is strict", check: func(t *testing.T, s Settings) {
+			if s.Mesh.Profile.Istio() || s.Mesh.Paths() != policy.NormalizationStrict {
+				t.Errorf("got %+v", s.Mesh)
+			}
+		}},
+		{name: "proxies in front", text: "mesh: {defaultConfig: {gatewayTopology: {numTrustedProxies: 2, proxyProtocol: {}}}}\n", check: func(t *testing.T, s Settings) {
+			if g := s.Mesh.DefaultConfig.GatewayTopology; g.NumTrustedProxies != 2 || g.ProxyProtocol == nil {
+				t.Errorf("got %+v", g)
+			}
+		}},
+		{name: "unknown profile", text: "profile: lax\n", problem: "0 profile SETTING_INVALID"},
+		{name: "unknown normalization", text: "mesh: {pathNormalization: {normalization: SOME}}\n", problem: "0 mesh.pathNormalization.normalization SETTING_INVALID"},
 		{name: "unknown field", text: "mesh:\n  trustDomian: example.org\n", problem: "2 mesh.trustDomian UNKNOWN_FIELD"},
 		{name: "bad trust domain", text: "mesh: {trustDomain: Example.ORG}\n", problem: "0 mesh.trustDomain SETTING_INVALID"},
 		{name: "mapping to nowhere", text: "jwks: [{uri: https://a/jwks}]\n", problem: "0 jwks[0] SETTING_INVALID"},

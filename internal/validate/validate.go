@@ -23,7 +23,6 @@ func Paths(mesh policy.Mesh, decision string, paths ...string) ([]policy.Problem
 	if err != nil {
 		return nil, err
 	}
-	problems = append(problems, lint.Set(set)...)
 	_, limits := limit.ConfigsIn(set)
 	problems = append(problems, limits...)
 	decisions, err := opa.New(opa.Options{Decision: decision}, prometheus.NewRegistry())
@@ -31,7 +30,8 @@ func Paths(mesh policy.Mesh, decision string, paths ...string) ([]policy.Problem
 		return nil, err
 	}
 	problems = append(problems, decisions.Update(set)...)
-	return Sorted(append(problems, built(set)...)), nil
+	problems = append(problems, built(set)...)
+	return Sorted(Merged(problems, lint.Set(set))), nil
 }
 
 // built finds what is wrong by building every part of every workload.

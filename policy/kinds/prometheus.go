@@ -48,23 +48,50 @@ func (d *decoder) expression(rule *yaml.Node, field string) {
 				continue
 			}
 			told = append(told, metric)
-			d.Problems = append(d.Problems, policy.Problem{
-				At: policy.Origin{File: d.file, Line: line + offset}, Object: "rule " + name, Field: field, Code: CodeUnknownMetric,
-				Severity: policy.Warning, Says: fmt.Sprintf("no proxy and no decision service emits %s: the rule never fires", metric), Try: instead(metric),
-			})
+			p := unknownMetric(metric)
+			p.At, p.Object, p.Field = policy.Origin{File: d.file, Line: line + offset}, "rule "+name, field
+			d.Problems = append(d.Problems, p)
 		}
 	}
 }
 
-// emitted tells whether Envoy, Istio's standard metrics or Credence have a metric of this name.
-func emitted(metric string) bool {
+// unknownMetric is what is told of a metric that a rule expects of a mesh.
+func unknownMetric(metric string) policy.Problem {
+	if family(metric) == ownDecisions {
+		return policy.Problem{
+			Code: CodeUnknownMetric, Severity: policy.Info,
+			Says: fmt.Sprintf("neither OPA nor Envoy emits %s; the decision service of credence does, so the rule works here and nowhere else", metric),
+			Try:  "let Prometheus scrape /metrics of credence's admin address",
+		}
+	}
+	if slices.Contains(istioMetrics(), family(metric)) {
+		return policy.Problem{
+			Code: CodeUnknownMetric, Severity: policy.Warning,
+			Says: fmt.Sprintf("%s comes from a filter that only Istio's own proxies have; Envoy here does not emit it, so the rule never fires", metric),
+			Try:  "Envoy's own metrics: envoy_http_downstream_rq_xx, envoy_cluster_upstream_rq, envoy_cluster_upstream_rq_time_bucket",
+		}
+	}
+	return policy.Problem{
+		Code: CodeUnknownMetric, Severity: policy.Warning,
+		Says: fmt.Sprintf("nobody emits %s, neither proxies nor credence: the rule never fires", metric), Try: instead(metric),
+	}
+}
+
+// ownDecisions is the duration of decisions under the name that alerts of the field ask for; package opa emits it.
+const ownDecisions = "opa_decision_duration_seconds"
+
+// family is the name of a metric without what a histogram appends.
+func family(metric string) string {
 	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 		metric = strings.TrimSuffix(metric, suffix)
 	}
-	if rest, ok := strings.CutPrefix(metric, "envoy_"); ok {
-		return slices.ContainsFunc(envoyFamilies(), func(f string) bool { return strings.HasPrefix(rest, f) })
-	}
-	return slices.Contains(istioMetrics(), metric)
+	return metric
+}
+
+// emitted tells whether Envoy has a metric of this name.
+func emitted(metric string) bool {
+	rest, ok := strings.CutPrefix(family(metric), "envoy_")
+	return ok && slices.ContainsFunc(envoyFamilies(), func(f string) bool { return strings.HasPrefix(rest, f) })
 }
 
 // envoyFamilies are the first words of Envoy's statistics, as its Prometheus endpoint prints them.
@@ -75,9 +102,10 @@ func envoyFamilies() []string {
 	}
 }
 
+// istioMetrics are the standard metrics of Istio's proxies.
 func istioMetrics() []string {
 	return []string{
-		"istio_requests", "istio_requests_total", "istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes",
+		"istio_requests_total", "istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes",
 		"istio_request_messages_total", "istio_response_messages_total", "istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total",
 		"istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total", "istio_build", "istio_agent_cert_expiry_seconds",
 	}
@@ -86,7 +114,7 @@ func istioMetrics() []string {
 // instead is the metric that was probably meant.
 func instead(metric string) string {
 	if strings.HasPrefix(metric, "opa_") {
-		return "grpc_request_duration_seconds, which OPA's Envoy plugin has where it is switched on"
+		return ownDecisions + "_bucket, of credence; OPA's own Envoy plugin has grpc_request_duration_seconds"
 	}
 	if rest, ok := strings.CutPrefix(metric, "envoy_ssl_"); ok {
 		return "envoy_listener_ssl_" + rest + " (connections from clients) or envoy_cluster_ssl_" + rest + " (connections to services)"

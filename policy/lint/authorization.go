@@ -90,13 +90,13 @@ func (l *linter) denies(p *policy.AuthorizationPolicy) {
 		at := fmt.Sprintf("spec.rules[%d]", i)
 		if httpOnly(rule) && !onPorts(rule) && !told {
 			told = true
-			l.warn(&p.Object, at, CodeDenyClosesTCP, `name the HTTP ports: operation: {ports: ["8080"]}`,
+			l.warn(&p.Object, at, CodeHTTPOnlyOnTCP, `name the HTTP ports: operation: {ports: ["8080"]}`,
 				"the rule uses fields that only HTTP has: a TCP port drops them, and so denies every connection that the rest of the rule matches")
 		}
 		for j, f := range rule.GetFrom() {
 			if slices.Contains(f.GetSource().GetNotRequestPrincipals(), "*") {
 				l.info(&p.Object, fmt.Sprintf("%s.from[%d].source.notRequestPrincipals", at, j), CodeDenyAnswers403,
-					"tell clients to take 403 without a token for 401, or use a RequestAuthentication with the strict profile",
+					"tell the clients' developers that 403 may mean a missing token; 401 is for tokens that are wrong",
 					"a request without a token is answered 403 by a DENY policy, where clients expect 401")
 			}
 		}
@@ -208,9 +208,9 @@ func (l *linter) provider(o *policy.Object, field, name string) {
 	if name == "" || name == embedded && o.Key.Kind == policy.KindAuthorizationPolicy || slices.Contains(known, name) {
 		return
 	}
-	effect := "requests that match are refused"
+	code, effect := CodeUnknownAuthorizer, "every request that the policy covers is refused"
 	if o.Key.Kind == policy.KindTelemetry {
-		effect = "nothing is sent"
+		code, effect = CodeUnknownProvider, "nothing could be sent to it"
 	}
-	l.warn(o, field, CodeUnknownProvider, "define it in credence.yaml under mesh.extensionProviders", "provider %q is not defined: %s", name, effect)
+	l.warn(o, field, code, "define it in credence.yaml under mesh.extensionProviders", "provider %q is not defined: %s", name, effect)
 }

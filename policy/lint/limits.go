@@ -73,7 +73,7 @@ func (l *linter) globalLimit(f *policy.EnvoyFilter, value string, typed *structp
 	if !l.patched(f, func(p *networkingv1alpha3.EnvoyFilter_EnvoyConfigObjectPatch) bool {
 		return mentions(p.GetPatch().GetValue(), "rate_limits")
 	}) {
-		l.warn(&f.Object, value+".name", CodeLimitWithoutActions, "add rate_limits actions to the routes (applyTo: VIRTUAL_HOST), or keep to descriptors that are made here",
+		l.warn(&f.Object, value+".typed_config", CodeLimitWithoutActions, "nothing, or say rate_limits in the filter or by a VIRTUAL_HOST patch to choose the descriptors yourself",
 			"no route has rate_limits actions, so that in Istio nothing would be counted; here the descriptors of domain %q are made from verified claims and the path", domain)
 	}
 	cluster := text(typed, "rate_limit_service", "grpc_service", "envoy_grpc", "cluster_name")
@@ -128,8 +128,9 @@ func (l *linter) shared(c config, d descriptor) {
 		return
 	}
 	l.at(c, d.line, finding{
-		CodeLimitSharedBucket, policy.Warning, "envoyproxy/ratelimit counts all customers of a tier together, so that one can use up what the others are entitled to; the built-in limiter counts each by a verified claim",
-		"for other limiters, put a descriptor without a value around it: key: tenant_id",
+		CodeLimitSharedBucket, policy.Warning,
+		"envoyproxy/ratelimit counts all customers of a tier together, so that one can use up what the others are entitled to; here the descriptors that are generated name the customer, from a verified claim, and each has a count of its own",
+		"nothing here; for other limiters, or with rate_limits actions of your own, put a descriptor without a value around it: key: tenant_id",
 	})
 }
 

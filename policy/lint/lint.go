@@ -12,16 +12,17 @@ import (
 )
 
 // The stable codes of this package; docs/problems.md explains each. Two more of the traps are told where the text is read:
-// FIELD_ALIAS and PROMETHEUS_UNKNOWN_METRIC.
+// FIELD_ALIAS and PROMETHEUS_UNKNOWN_METRIC. One cause has one code: where building a proxy's configuration finds the same, and says it more
+// exactly, the code is that of the room that builds it, and internal/validate tells it once.
 const (
 	CodePrincipalNeverMatches = "PRINCIPAL_NEVER_MATCHES"
 	CodeAllowClosesRest       = "ALLOW_CLOSES_REST"
 	CodeSelectsNothing        = "SELECTOR_MATCHES_NOTHING"
-	CodeDenyClosesTCP         = "DENY_CLOSES_TCP"
+	CodeHTTPOnlyOnTCP         = "AUTHZ_HTTP_ONLY_ON_TCP" // as policy/authz
 	CodeDenyAnswers403        = "DENY_ANSWERS_403"
-	CodeLimitWithoutActions   = "RATE_LIMIT_WITHOUT_ACTIONS"
-	CodeLimitWithoutCluster   = "RATE_LIMIT_WITHOUT_CLUSTER"
-	CodeLimitUnknownDomain    = "RATE_LIMIT_UNKNOWN_DOMAIN"
+	CodeLimitWithoutActions   = "RATELIMIT_ACTIONS_GENERATED" // as xds/patch
+	CodeLimitWithoutCluster   = "RATELIMIT_CLUSTER_UNDEFINED" // as xds/patch
+	CodeLimitUnknownDomain    = "RATELIMIT_DOMAIN_UNKNOWN"    // as xds/patch
 	CodeLimitUnusedDomain     = "RATE_LIMIT_UNUSED_DOMAIN"
 	CodeLimitSharedBucket     = "RATE_LIMIT_SHARED_BUCKET"
 	CodeRegoNotWired          = "REGO_NOT_WIRED"
@@ -33,10 +34,12 @@ const (
 	CodeArrayClaim            = "ARRAY_CLAIM_IN_HEADER"
 	CodePortWithoutProtocol   = "PORT_WITHOUT_PROTOCOL"
 	CodeGatewayWithoutRoutes  = "GATEWAY_WITHOUT_ROUTES"
-	CodeUnknownService        = "UNKNOWN_SERVICE"
+	CodeUnknownService        = "BACKEND_NOT_FOUND" // as xds/compile
 	CodeUnknownGateway        = "UNKNOWN_GATEWAY"
-	CodeUnknownSecret         = "UNKNOWN_SECRET"
+	CodeUnknownSecret         = "SECRET_NOT_FOUND" // as xds/compile
 	CodeUnknownProvider       = "UNKNOWN_PROVIDER"
+	CodeUnknownAuthorizer     = "AUTHZ_UNKNOWN_PROVIDER" // as policy/authz
+	CodeTelemetryNotInForce   = "TELEMETRY_NOT_IN_FORCE" // as xds/compile
 )
 
 // Set lints everything that is in force, and returns what it found in order.

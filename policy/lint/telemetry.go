@@ -10,6 +10,9 @@ import (
 
 func (l *linter) telemetry() {
 	for t := range policy.All[*policy.Telemetry](l.set) {
+		if !t.Void {
+			l.info(&t.Object, "", CodeTelemetryNotInForce, "mesh.accessLogFile for access logs", "Telemetry is read and checked, but proxies do not trace yet")
+		}
 		for i, tracing := range t.Spec.GetTracing() {
 			at := fmt.Sprintf("spec.tracing[%d]", i)
 			for j, p := range tracing.GetProviders() {
@@ -29,10 +32,10 @@ func (l *linter) tag(t *policy.Telemetry, field, header string) {
 	switch {
 	case responseHeader(lower):
 		l.warn(&t.Object, field, CodeResponseHeaderTag, fmt.Sprintf("formatter: {value: \"%%RESP(%s)%%\"}", header),
-			"%s is a header of responses, and a tag reads those of requests: it is always empty", header)
+			"%s is a header of responses, and a tag reads those of requests: in Istio it is always empty", header)
 	case lower == "authorization" || lower == "cookie" || slices.Contains(l.payloadHeaders(t.Key.Namespace), lower):
 		l.warn(&t.Object, field, CodePayloadInSpans, "name one claim: outputClaimToHeaders, and a tag of that header",
-			"%s carries a token or all of its claims, and every span would hold them", header)
+			"%s carries a token or all of its claims, and in Istio every span holds them, personal data included", header)
 	}
 }
 

@@ -195,7 +195,10 @@ func (r *run) network(chain *listenerv3.FilterChain) {
 			return
 		}
 		m, err := r.config.unpack(f.GetTypedConfig())
-		if err != nil {
+		if f.GetConfigDiscovery() != nil {
+			m, err = r.config.extensions[f.GetName()].config, nil
+		}
+		if err != nil || m == nil {
 			r.unsure(f.GetName(), "has no configuration that can be read here")
 			continue
 		}

@@ -212,7 +212,7 @@ func (o *outbounder) stream(n int, name string, number uint32, services []*servi
 		exact = all
 	}
 	if len(exact) == 1 {
-		return &ir.TCP{Name: "outbound_" + name, To: []ir.Weighted{{Cluster: exact[0], Weight: 1}}, Rules: open(), Sources: o.sources()}
+		return &ir.TCP{Name: "outbound_" + name, To: []ir.Weighted{{Cluster: exact[0], Weight: 1}}, Egress: true, Sources: o.sources()}
 	}
 	field := fmt.Sprintf("spec.egress[%d].hosts", n)
 	o.problems = append(o.problems, policy.Problem{
@@ -231,7 +231,7 @@ func (o *outbounder) capture() {
 	}
 	rest := ir.Chain{Name: "virtualOutbound-catchall-tcp", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}}
 	if o.anywhere {
-		rest.Handler = &ir.TCP{Name: passthroughCluster, To: []ir.Weighted{{Cluster: passthroughCluster, Weight: 1}}, Rules: open()}
+		rest.Handler = &ir.TCP{Name: passthroughCluster, To: []ir.Weighted{{Cluster: passthroughCluster, Weight: 1}}, Egress: true}
 		o.part.Clusters = append(o.part.Clusters, ir.Cluster{Name: passthroughCluster, Kind: ir.OriginalDst, TLS: ir.UpstreamTLS{Mode: ir.UpstreamPlain}})
 	}
 	l.Chains = append(l.Chains, rest)
@@ -325,7 +325,7 @@ func (o *outbounder) handed(address string, number uint32, source ir.Source, cha
 }
 
 func (o *outbounder) tunnel(name, cluster string, serverNames []string) ir.Chain {
-	c := ir.Chain{Name: "tcp", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}, Handler: &ir.TCP{Name: "outbound_" + name, To: []ir.Weighted{{Cluster: cluster, Weight: 1}}, Rules: open()}}
+	c := ir.Chain{Name: "tcp", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}, Handler: &ir.TCP{Name: "outbound_" + name, To: []ir.Weighted{{Cluster: cluster, Weight: 1}}, Egress: true}}
 	if len(serverNames) > 0 {
 		c.Name, c.Match = serverNames[0], ir.ChainMatch{Transport: ir.TransportTLS, ServerNames: serverNames}
 	}

@@ -3,12 +3,8 @@ package compile
 import (
 	"strings"
 
-	"github.com/credence-mesh/credence/policy/authz"
 	"github.com/credence-mesh/credence/xds/ir"
 )
-
-// open is the rules of traffic of the own application: it is the server that decides.
-func open() authz.Rules { return authz.Rules{Open: true} }
 
 // table gathers virtual hosts. A domain belongs to the first that claims it: Envoy refuses a table that names one twice.
 type table struct {

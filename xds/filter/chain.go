@@ -112,9 +112,14 @@ func valid(m proto.Message) error {
 	return v.ValidateAll()
 }
 
-// discovered is a filter whose configuration comes over ADS. There is no default configuration and no time limit: the listener does not
-// serve before it has every guard.
+// discovered is a filter whose configuration comes over ADS.
 func discovered(name string, types []proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: overADS(types)}}
+}
+
+// overADS is where the configuration of a slot comes from. There is no default configuration and no time limit: the listener does not serve
+// before it has every guard.
+func overADS(types []proto.Message) *corev3.ExtensionConfigSource {
 	source := &corev3.ExtensionConfigSource{ConfigSource: &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
 		ResourceApiVersion:    corev3.ApiVersion_V3,
@@ -123,5 +128,5 @@ func discovered(name string, types []proto.Message) *hcmv3.HttpFilter {
 	for _, t := range types {
 		source.TypeUrls = append(source.TypeUrls, "type.googleapis.com/"+string(t.ProtoReflect().Descriptor().FullName()))
 	}
-	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: source}}
+	return source
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	netrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
@@ -160,9 +162,13 @@ func TestTCP(t *testing.T) {
 	}
 	t.Run("zero rules", func(t *testing.T) {
 		t.Parallel()
-		filters, err := TCPChain(&ir.TCP{Name: "in"})
-		if err != nil || len(filters) != 1 || filters[0].GetName() != netRBAC {
-			t.Errorf("%v, %v", filters, err)
+		filters, extensions, err := TCPChain(&ir.TCP{Name: "in"})
+		if err != nil || len(filters) != len(TCPSlots()) {
+			t.Fatalf("%v, %v", filters, err)
+		}
+		allow, ok := extensions[len(extensions)-1].Config.(*netrbacv3.RBAC)
+		if !ok || allow.GetRules().GetAction() != rbacconfigv3.RBAC_ALLOW || allow.GetRules().GetPolicies()["credence-none"] == nil {
+			t.Errorf("what no rule allows is not refused: %v", extensions)
 		}
 	})
 }

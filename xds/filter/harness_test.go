@@ -68,9 +68,12 @@ func start(t *testing.T, r rig) *proxy {
 		}}
 	}
 	if r.tcp != nil {
-		filters, err := TCPChain(r.tcp)
+		filters, extensions, err := TCPChain(r.tcp)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for i, e := range extensions {
+			filters[i].ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: pack(t, e.Config)}
 		}
 		chain.Filters = append(filters, &listenerv3.Filter{Name: "envoy.filters.network.tcp_proxy", ConfigType: &listenerv3.Filter_TypedConfig{
 			TypedConfig: pack(t, &tcpproxyv3.TcpProxy{StatPrefix: "tcp", ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: "app"}}),

@@ -123,6 +123,8 @@ type TCP struct {
 	Rules   authz.Rules
 	To      []Weighted
 	Sources []Source
+	// Egress: for the local application, without guards.
+	Egress bool
 }
 
 // HTTP is an HTTP connection manager.

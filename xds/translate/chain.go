@@ -85,9 +85,14 @@ func network(name string, m proto.Message) (*listenerv3.Filter, error) {
 
 // tcp forwards bytes, behind the network filters that guard them.
 func (t *translator) tcp(h *ir.TCP) ([]*listenerv3.Filter, error) {
-	out, err := filter.TCPChain(h)
+	out, extensions, err := filter.TCPChain(h)
 	if err != nil {
 		return nil, err
+	}
+	for _, e := range extensions {
+		if err := t.extension(e); err != nil {
+			return nil, err
+		}
 	}
 	proxy := &tcpproxyv3.TcpProxy{StatPrefix: h.Name}
 	switch len(h.To) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -12,6 +13,7 @@ import (
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	netrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -81,6 +83,7 @@ func (c *checker) listeners() {
 			for _, f := range chain.Filters {
 				c.manager("listener "+l.Name+": chain "+chain.Name, l, f)
 			}
+			c.tcpSlots("listener "+l.Name+": chain "+chain.Name, l, chain.Filters)
 		}
 	}
 }
@@ -131,6 +134,25 @@ func (c *checker) slots(what string, l *listenerv3.Listener, m *hcmv3.HttpConnec
 	}
 	if next < len(order) {
 		c.fail("%s: %s of %s is missing or out of order", what, order[next], l.Name)
+	}
+}
+
+// tcpSlots: a chain of an inbound listener that forwards bytes has all guards, in order, before it does.
+func (c *checker) tcpSlots(what string, l *listenerv3.Listener, filters []*listenerv3.Filter) {
+	order, next := filter.TCPSlots(), 0
+	for _, f := range filters {
+		if f.GetConfigDiscovery() != nil && !c.extensionNames[f.Name] {
+			c.fail("%s: network filter %q waits for an extension that does not exist", what, f.Name)
+		}
+		proxy := &tcpproxyv3.TcpProxy{}
+		switch {
+		case next < len(order) && strings.HasSuffix(f.Name, "/"+order[next]) && f.GetConfigDiscovery() != nil:
+			next++
+		case l.TrafficDirection != corev3.TrafficDirection_INBOUND || f.GetTypedConfig() == nil || !f.GetTypedConfig().MessageIs(proxy):
+		case f.GetTypedConfig().UnmarshalTo(proxy) != nil || proxy.GetCluster() == blackHole: // goes nowhere
+		case next < len(order):
+			c.fail("%s: %s is missing or out of order before bytes are forwarded", what, order[next])
+		}
 	}
 }
 

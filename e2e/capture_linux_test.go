@@ -81,7 +81,7 @@ spec:
 		if got := from(a, uncaptured, "http://10.77.0.2:8080", nil).do(w.ctx, ask{path: "/x"}); got.err == nil {
 			t.Errorf("answered %d %s", got.status, got.body)
 		}
-		if err := line(from9000(t, a, "10.77.0.2:9000")); err == nil {
+		if err := echoed(from9000(t, a, "10.77.0.2:9000")); err == nil {
 			t.Error("plaintext TCP was echoed")
 		}
 	})
@@ -123,8 +123,8 @@ func from9000(t *testing.T, n netns, addr string) net.Conn {
 	return conn
 }
 
-// line sends a line and wants it back.
-func line(conn net.Conn) error {
+// echoed sends a line and wants it back.
+func echoed(conn net.Conn) error {
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func captureTCP(t *testing.T, n netns, addr string, served bool) {
 	conn, err := n.dial(0)(t.Context(), "tcp", addr)
 	if err == nil {
 		defer conn.Close()
-		err = line(conn)
+		err = echoed(conn)
 	}
 	if served != (err == nil) {
 		t.Errorf("%s: %v, want served: %v", addr, err, served)

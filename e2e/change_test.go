@@ -83,7 +83,11 @@ func (c changing) underLoad(change func()) {
 	}
 	var loads []steady
 	for _, way := range ways {
+		way.c.afresh()
 		loads = append(loads, c.w.steady(way.name, ratePerWay, wants(way.c.client, way.ask, 200)))
+	}
+	for _, l := range loads {
+		l.flows(1)
 	}
 	const closed = `^listener\.127\.0\.75\..*\.downstream_cx_destroy$`
 	const drained = `^listener_manager\.(listener_modified|listener_removed|total_listeners_draining)$`

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,10 +37,18 @@ func startFaults(t *testing.T, settings, subnet string, more map[string]string) 
 
 // carry starts load by both ways.
 func (c changing) carry() func() {
+	c.direct.afresh()
+	c.sidecar.afresh()
 	a := c.w.steady("straight to the sidecar", ratePerWay, wants(c.direct.client, ask{path: "/steady"}, 200))
 	b := c.w.steady("through two sidecars", ratePerWay, wants(c.sidecar.client, ask{host: "called.shop:8080", path: "/steady"}, 200))
+	// A listener that came up again without its certificate would refuse these, and none of those that are open.
+	fresh := dial(c.direct.base, c.direct.http.Transport.(*http.Transport).TLSClientConfig)
+	fresh.http.Transport.(*http.Transport).DisableKeepAlives = true
+	d := c.w.steady("by a new connection each", 20, wants(fresh, ask{path: "/steady"}, 200))
 	return func() {
 		c.w.t.Helper()
+		d.flows(20)
+		d.clean()
 		for _, s := range []steady{a, b} {
 			s.flows(ratePerWay)
 			s.clean()
@@ -63,12 +73,58 @@ func (w *world) restart() {
 func TestControlPlaneFaults(t *testing.T) {
 	t.Parallel()
 	w, c := startFaults(t, "", "127.0.76", nil)
+	t.Run("Envoy refuses something", func(t *testing.T) { c.in(t).refuses() })
 	t.Run("it stops and comes back", func(t *testing.T) { c.in(t).stops() })
 	t.Run("it is killed again and again under churn", func(t *testing.T) { c.in(t).killed(5) })
 	t.Run("an Envoy starts while it is away", func(t *testing.T) { c.in(t).startsWithout() })
 	t.Run("a proxy is asked to stop", func(t *testing.T) { c.in(t).drains() })
 	w.quiet()
 }
+
+// refuses: what only Envoy can find wrong is told of with the object that it came from, and withheld alone; other edits go on.
+func (c changing) refuses() {
+	c.w.write("filter.yaml", fmt.Sprintf(localLimit, "60s"))
+	c.w.until("the limit to be in force", func() (bool, error) {
+		a := c.direct.do(c.w.ctx, ask{path: "/steady"})
+		return a.header.Get("X-Ratelimit-Limit") != "", a.err
+	})
+	c.w.write("filter.yaml", fmt.Sprintf(localLimit, "0.001s"))
+	done := c.carry()
+	c.w.until("the refusal to be told", func() (bool, error) {
+		out, err := c.w.Run(c.w.ctx, "status", "--admin-addr", c.w.Admin)
+		return strings.Contains(out, "EnvoyFilter shop/too-fast") && strings.Contains(out, "filter.yaml:"), fmt.Errorf("%s (%w)", out, err)
+	})
+	c.w.write("policy.yaml", denyPaths("guard", "called", "/guarded"))
+	c.verdict("/guarded", 403)
+	c.w.remove("policy.yaml")
+	c.verdict("/guarded", 200)
+	done()
+	c.w.remove("filter.yaml")
+	c.w.calm()
+	c.w.until("the proxy to be in step", c.w.inStep("shop/called"))
+}
+
+// localLimit is a limit that nobody meets. Envoy refuses a fill interval under 50 ms.
+const localLimit = `apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: too-fast, namespace: shop}
+spec:
+  workloadSelector: {labels: {app: called}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: SIDECAR_INBOUND, listener: {portNumber: 8080, filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.local_ratelimit
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+          stat_prefix: limit
+          token_bucket: {max_tokens: 1000000, tokens_per_fill: 1000000, fill_interval: %s}
+          filter_enabled: {default_value: {numerator: 100, denominator: HUNDRED}}
+          filter_enforced: {default_value: {numerator: 100, denominator: HUNDRED}}
+          enable_x_ratelimit_headers: DRAFT_VERSION_03
+`
 
 func (c changing) stops() {
 	c.w.write("policy.yaml", denyPaths("guard", "called", "/guarded"))

@@ -49,9 +49,12 @@ func TestLargeMesh(t *testing.T) {
 	w.expect(c, ask{host: "called.shop:8080", path: "/closed-998"}, 200) // another namespace's
 	w.expect(c, ask{host: "service-9999.team-99", path: "/"}, 503)       // known, and nobody is behind it
 	w.expect(c, ask{host: "service-10000.team-0", path: "/"}, 502)
+	w.write("broken.yaml", "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: broken, namespace: team-0}\nspec: {acton: DENY}\n")
+	w.complains("UNKNOWN_FIELD") // one bad object among all: it alone is refused, and holds up nothing
 	begin = time.Now()
 	w.write("edit.yaml", denyPaths("edit", "called", "/edited"))
 	w.answers(c, ask{host: "called.shop:8080", path: "/edited"}, 403)
 	t.Logf("an edit holds after %s", time.Since(begin))
-	w.quiet()
+	w.remove("broken.yaml")
+	w.calm()
 }

@@ -41,6 +41,12 @@ func dialCounted(base string, cfg *tls.Config, connections int) counted {
 	return c
 }
 
+// afresh closes what is open and counts from there.
+func (c counted) afresh() {
+	c.http.CloseIdleConnections()
+	c.opened.Store(0)
+}
+
 // wants is a load's request: anything but the status is an error.
 func wants(c *client, a ask, status int) func(context.Context) error {
 	return func(ctx context.Context) error {

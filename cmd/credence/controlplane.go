@@ -80,6 +80,9 @@ func newControlPlane(ctx context.Context, f serveFlags, s settings.Settings, l *
 	}
 	c.pipeline = snapshot.New(translate.NewBuilder())
 	c.status = snapshot.NewStatus(c.pipeline)
+	if err := snapshot.Register(c.registry, c.pipeline, c.status); err != nil {
+		return nil, err
+	}
 	c.secrets = sds.New(sds.Config{Issuer: authority, Roots: authority, Domain: domain, TTL: s.Identity.SVIDTTL, Failed: c.svidFailed, Refused: c.secretRefused})
 	dns, ips := serverNames(f.xds, s.Server.Names)
 	c.own, err = ca.NewSource(ctx, authority, ca.Request{ID: identity.ServerID(domain), DNS: dns, IPs: ips})

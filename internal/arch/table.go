@@ -13,7 +13,7 @@ var rooms = []room{
 	// decoding that the kinds share.
 	{"policy", nil},
 	{"policy/strict", below},
-	{"policy/kinds", append(below, "policy/strict")},
+	{"policy/kinds", append(below, "policy/strict", "policy/authz")}, // docs/adr/2026-11-23-refused-where-it-is-read.md
 	{"policy/source/file", append(below, "policy/kinds", "policy/strict")},
 	{"policy/peer", below},
 	{"policy/jwt", below},

@@ -8,7 +8,14 @@ import (
 	securityv1beta1 "istio.io/api/security/v1beta1"
 
 	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/policy/authz"
 	"github.com/credence-mesh/credence/policy/strict"
+)
+
+// The limits of Istio's schema.
+const (
+	maxRulesOfPolicy  = 512
+	maxServiceAccount = 320
 )
 
 // dryRun is Istio's annotation for a policy that is only tried.
@@ -18,6 +25,7 @@ func authorizationPolicy(o *object) policy.Resource {
 	spec := specOf[securityv1beta1.AuthorizationPolicy](o)
 	o.targets(spec.GetSelector(), spec.GetTargetRef(), spec.GetTargetRefs())
 	o.action(spec)
+	o.atMost("spec.rules", len(spec.GetRules()), maxRulesOfPolicy)
 	for i, rule := range spec.GetRules() {
 		o.rule(fmt.Sprintf("spec.rules[%d]", i), rule, spec.GetAction() == securityv1beta1.AuthorizationPolicy_CUSTOM)
 	}
@@ -49,6 +57,13 @@ func (o *object) action(spec *securityv1beta1.AuthorizationPolicy) {
 }
 
 func (o *object) rule(at string, r *securityv1beta1.Rule, custom bool) {
+	if o.emptyList(at+".from", len(r.GetFrom())) {
+		o.refuse(at+".from", CodeEmptyMatch, "leave from out to match every caller", "the list is empty")
+	}
+	if o.emptyList(at+".to", len(r.GetTo())) {
+		o.refuse(at+".to", CodeEmptyMatch, "leave to out to match every request", "the list is empty")
+	}
+	o.atMost(at+".from", len(r.GetFrom()), maxRulesOfPolicy)
 	for i, f := range r.GetFrom() {
 		field := fmt.Sprintf("%s.from[%d]", at, i)
 		if f.GetSource() == nil {
@@ -114,11 +129,9 @@ func (o *object) source(at string, s *securityv1beta1.Source, custom bool) {
 
 func (o *object) serviceAccounts(at string, s *securityv1beta1.Source) {
 	for _, f := range []list{{"serviceAccounts", s.GetServiceAccounts()}, {"notServiceAccounts", s.GetNotServiceAccounts()}} {
-		if len(f.values) > maxTargets {
-			o.refuse(at+"."+f.name, CodeTooMany, "", "%d service accounts, more than %d", len(f.values), maxTargets)
-		}
+		o.atMost(at+"."+f.name, len(f.values), maxTargets)
 		for i, v := range f.values {
-			if strings.Contains(v, "*") || strings.Count(v, "/") > 1 {
+			if strings.Contains(v, "*") || strings.Count(v, "/") > 1 || strings.HasPrefix(v, "/") || strings.HasSuffix(v, "/") || len(v) > maxServiceAccount {
 				o.refuse(fmt.Sprintf("%s.%s[%d]", at, f.name, i), CodeBadValue, "namespace/name or name", "%q is no service account", v)
 			}
 		}
@@ -169,27 +182,23 @@ func (o *object) ports(field string, values []string) {
 	}
 }
 
-// templateError says what is wrong with a path that uses Istio's operators {*} and {**}; empty: nothing.
+// templateError says what is wrong with a path that uses Istio's operators {*} and {**}; empty: nothing. A template that Envoy does not
+// understand is not refused by it but crashes it.
 func templateError(path string) string {
 	if !strings.Contains(path, "{*}") && !strings.Contains(path, "{**}") {
 		return ""
 	}
-	if !strings.HasPrefix(path, "/") {
-		return "starts with no /"
-	}
-	segments := strings.Split(path[1:], "/")
+	segments := strings.Split(path, "/")
 	for i, s := range segments {
-		switch {
-		case s == "{*}":
-		case s == "{**}":
-			for _, later := range segments[i+1:] {
-				if strings.ContainsAny(later, "{}*") {
-					return "no operator may follow {**}"
-				}
-			}
-		case strings.ContainsAny(s, "{}*"):
-			return fmt.Sprintf("an operator is a whole segment, %q is not", s)
+		switch s {
+		case "*", "**":
+			return "{*} and {**} stand for segments, and no other star may"
+		case "{*}", "{**}":
+			segments[i] = strings.Trim(s, "{}")
 		}
+	}
+	if err := authz.ValidTemplate(strings.Join(segments, "/")); err != nil {
+		return err.Error()
 	}
 	return ""
 }

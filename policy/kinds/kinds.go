@@ -26,6 +26,7 @@ const (
 	CodeUnknownCondition  = "UNKNOWN_CONDITION_KEY"
 	CodeBadPathTemplate   = "BAD_PATH_TEMPLATE"
 	CodeBadIPBlock        = "BAD_IP_BLOCK"
+	CodeBadRegex          = "BAD_REGEX"
 	CodeBadPort           = "BAD_PORT"
 	CodeDryRunAction      = "DRY_RUN_ACTION"
 	CodeBadTargetRef      = "BAD_TARGET_REF"

@@ -26,7 +26,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%v is accepted", r.Objects[0].Meta().Key)
 		}
 	})
-	if count < 120 {
+	if count < 280 {
 		t.Errorf("%d cases", count)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 	telemetryv1alpha1 "istio.io/api/telemetry/v1alpha1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/credence-mesh/credence/policy"
 )
@@ -30,13 +31,21 @@ func (o *object) entry(at string, e *networkingv1alpha3.WorkloadEntry) {
 		if !port(p) {
 			o.refuse(at+".ports["+name+"]", CodeBadPort, "1 to 65535", "%d is no port", p)
 		}
+		if !portName(name) {
+			o.refuse(at+".ports["+name+"]", CodeBadName, "letters, digits and -, as http-api", "%q is no name of a port", name)
+		}
 	}
 	o.checkLabels(at+".labels", e.GetLabels())
+	for k, v := range e.GetLabels() {
+		if len(validation.IsQualifiedName(k))+len(validation.IsValidLabelValue(v)) > 0 {
+			o.refuse(at+".labels["+k+"]", CodeBadValue, "letters, digits, -, _ and ., at most 63", "%q is no label that a workload can have", k+": "+v)
+		}
+	}
 }
 
 func endpointAddress(a string) bool {
 	if path, ok := strings.CutPrefix(a, "unix://"); ok {
-		return strings.HasPrefix(path, "/") || strings.HasPrefix(path, "@")
+		return (strings.HasPrefix(path, "/") || strings.HasPrefix(path, "@")) && !strings.HasSuffix(path, "/")
 	}
 	if _, err := netip.ParseAddr(a); err == nil {
 		return true
@@ -57,6 +66,9 @@ func serviceEntry(o *object) policy.Resource {
 			o.refuse(fmt.Sprintf("spec.hosts[%d]", i), CodeBadValue, "", "%q is no host name", h)
 		}
 	}
+	o.atMost("spec.hosts", len(spec.GetHosts()), maxHosts)
+	o.atMost("spec.ports", len(spec.GetPorts()), maxHosts)
+	o.atMost("spec.addresses", len(spec.GetAddresses()), maxHosts)
 	for i, a := range spec.GetAddresses() {
 		if !ipBlock(a) {
 			o.refuse(fmt.Sprintf("spec.addresses[%d]", i), CodeBadIPBlock, "", "%q is no IP address or CIDR block", a)
@@ -68,6 +80,12 @@ func serviceEntry(o *object) policy.Resource {
 		o.port(at+".number", int32(min(p.GetNumber(), 1<<30)))
 		if p.GetName() == "" {
 			o.refuse(at+".name", CodeMissingField, "", "a port has a name")
+		} else if !portName(p.GetName()) {
+			o.refuse(at+".name", CodeBadName, "letters, digits and -, as http-api", "%q is no name of a port", p.GetName())
+		}
+		o.protocol(at+".protocol", p.GetProtocol())
+		if o.written(at + ".targetPort") {
+			o.port(at+".targetPort", int32(min(p.GetTargetPort(), 1<<30)))
 		}
 		o.unique(at+".name", "port name", p.GetName(), names)
 		o.unique(at+".number", "port", fmt.Sprint(p.GetNumber()), numbers)
@@ -75,105 +93,64 @@ func serviceEntry(o *object) policy.Resource {
 	if len(spec.GetEndpoints()) > 0 && spec.GetWorkloadSelector() != nil {
 		o.refuse("spec.workloadSelector", CodeConflict, "keep one of them", "endpoints and workloadSelector exclude each other")
 	}
-	if len(spec.GetEndpoints()) > 0 && spec.GetResolution() == networkingv1alpha3.ServiceEntry_NONE {
-		o.refuse("spec.endpoints", CodeConflict, "resolution: STATIC, or DNS", "endpoints need a resolution other than NONE")
-	}
+	o.checkLabels("spec.workloadSelector.labels", spec.GetWorkloadSelector().GetLabels())
+	o.resolution(spec)
 	for i, e := range spec.GetEndpoints() {
-		o.entry(fmt.Sprintf("spec.endpoints[%d]", i), e)
+		at := fmt.Sprintf("spec.endpoints[%d]", i)
+		o.entry(at, e)
+		for name := range e.GetPorts() {
+			if !names[name] {
+				o.refuse(at+".ports["+name+"]", CodeBadPort, "a name of spec.ports", "the ServiceEntry has no port %q", name)
+			}
+		}
 	}
 	return &policy.ServiceEntry{Spec: spec}
 }
 
-func sidecar(o *object) policy.Resource {
-	spec := specOf[networkingv1alpha3.Sidecar](o)
-	o.checkLabels("spec.workloadSelector.labels", spec.GetWorkloadSelector().GetLabels())
-	numbers := map[string]bool{}
-	for i, in := range spec.GetIngress() {
-		at := fmt.Sprintf("spec.ingress[%d]", i)
-		o.port(at+".port.number", int32(min(in.GetPort().GetNumber(), 1<<30)))
-		o.unique(at+".port.number", "port", fmt.Sprint(in.GetPort().GetNumber()), numbers)
-		if e := in.GetDefaultEndpoint(); e != "" && !localEndpoint(e) {
-			o.refuse(at+".defaultEndpoint", CodeBadValue, "127.0.0.1:PORT, 0.0.0.0:PORT or unix:///path", "%q is no local endpoint", e)
+// resolution checks that hosts, addresses and endpoints are such as the way to resolve them can use.
+func (o *object) resolution(spec *networkingv1alpha3.ServiceEntry) {
+	mode, ends := spec.GetResolution(), spec.GetEndpoints()
+	dns := mode == networkingv1alpha3.ServiceEntry_DNS || mode == networkingv1alpha3.ServiceEntry_DNS_ROUND_ROBIN
+	if len(ends) > 0 && mode == networkingv1alpha3.ServiceEntry_NONE {
+		o.refuse("spec.endpoints", CodeConflict, "resolution: STATIC, or DNS", "endpoints need a resolution other than NONE")
+	}
+	if len(ends) > 1 && mode == networkingv1alpha3.ServiceEntry_DNS_ROUND_ROBIN {
+		o.refuse("spec.endpoints", CodeTooMany, "resolution: DNS", "resolution DNS_ROUND_ROBIN takes one endpoint")
+	}
+	for i, a := range spec.GetAddresses() {
+		if dns && strings.Contains(a, "/") {
+			o.refuse(fmt.Sprintf("spec.addresses[%d]", i), CodeConflict, "one address, or resolution: NONE or STATIC", "a CIDR block cannot be resolved by %s", mode)
 		}
 	}
-	for i, out := range spec.GetEgress() {
-		at := fmt.Sprintf("spec.egress[%d].hosts", i)
-		if len(out.GetHosts()) == 0 {
-			o.refuse(at, CodeMissingField, `hosts: ["./*"]`, "an egress listener names hosts")
-		}
-		for j, h := range out.GetHosts() {
-			space, host, ok := strings.Cut(h, "/")
-			if !ok || space == "" || host != "*" && !hostname(host) {
-				o.refuse(fmt.Sprintf("%s[%d]", at, j), CodeBadValue, "namespace/host, with ., ~ or * as namespace", "%q is no namespace and host", h)
-			}
+	for i, h := range spec.GetHosts() {
+		if dns && len(ends) == 0 && strings.HasPrefix(h, "*") {
+			o.refuse(fmt.Sprintf("spec.hosts[%d]", i), CodeConflict, "the full name, or endpoints", "%q cannot be resolved by %s", h, mode)
 		}
 	}
-	return &policy.Sidecar{Spec: spec}
+	for i, e := range ends {
+		at, socket := fmt.Sprintf("spec.endpoints[%d].address", i), strings.HasPrefix(e.GetAddress(), "unix://")
+		switch a := e.GetAddress(); {
+		case mode == networkingv1alpha3.ServiceEntry_STATIC && a != "" && !socket && !address(a):
+			o.refuse(at, CodeConflict, "an IP address, or resolution: DNS", "%q is no IP address, which resolution STATIC takes", a)
+		case dns && socket:
+			o.refuse(at, CodeConflict, "resolution: STATIC", "a Unix socket is not resolved by %s", mode)
+		case socket && len(spec.GetPorts()) != 1:
+			o.refuse(at, CodeConflict, "a ServiceEntry of one port", "a Unix socket serves one port, and the ServiceEntry has %d", len(spec.GetPorts()))
+		}
+	}
 }
 
-func localEndpoint(e string) bool {
-	if path, ok := strings.CutPrefix(e, "unix://"); ok {
-		return path != ""
+// protocol checks the name of a protocol; none means that it is not known.
+func (o *object) protocol(field, name string) {
+	switch strings.ToUpper(name) {
+	case "", "HTTP", "HTTP2", "HTTPS", "HTTP_PROXY", "GRPC", "GRPC-WEB", "TCP", "TLS", "UDP", "MONGO", "MYSQL", "REDIS", "HBONE", "DOUBLE-HBONE":
+	default:
+		o.refuse(field, CodeBadValue, "HTTP, HTTP2, GRPC, HTTPS, TLS or TCP", "unknown protocol %q", name)
 	}
-	ap, err := netip.ParseAddrPort(e)
-	return err == nil && ap.Port() > 0 && (ap.Addr().IsLoopback() || ap.Addr().IsUnspecified())
 }
 
-func envoyFilter(o *object) policy.Resource {
-	spec := specOf[networkingv1alpha3.EnvoyFilter](o)
-	o.checkLabels("spec.workloadSelector.labels", spec.GetWorkloadSelector().GetLabels())
-	if spec.GetWorkloadSelector() != nil && len(spec.GetTargetRefs()) > 0 {
-		o.refuse("spec.workloadSelector", CodeConflict, "keep one of them", "workloadSelector and targetRefs exclude each other")
-	}
-	for i, t := range spec.GetTargetRefs() {
-		o.target(fmt.Sprintf("spec.targetRefs[%d]", i), t)
-	}
-	for i, p := range spec.GetConfigPatches() {
-		o.patch(fmt.Sprintf("spec.configPatches[%d]", i), p)
-	}
-	return &policy.EnvoyFilter{Spec: spec}
-}
-
-func (o *object) patch(at string, p *networkingv1alpha3.EnvoyFilter_EnvoyConfigObjectPatch) {
-	if p.GetApplyTo() == networkingv1alpha3.EnvoyFilter_INVALID {
-		o.refuse(at+".applyTo", CodeMissingField, "HTTP_FILTER, CLUSTER, LISTENER …", "a patch says what it applies to")
-	}
-	op := p.GetPatch().GetOperation()
-	if op == networkingv1alpha3.EnvoyFilter_Patch_INVALID {
-		o.refuse(at+".patch.operation", CodeMissingField, "MERGE, ADD, INSERT_BEFORE, REMOVE …", "a patch has an operation")
-		return
-	}
-	if op != networkingv1alpha3.EnvoyFilter_Patch_REMOVE && p.GetPatch().GetValue() == nil {
-		o.refuse(at+".patch.value", CodeMissingField, "", "operation %s needs a value", op)
-	}
-	filter := p.GetApplyTo() == networkingv1alpha3.EnvoyFilter_HTTP_FILTER || p.GetApplyTo() == networkingv1alpha3.EnvoyFilter_NETWORK_FILTER
-	adds := op != networkingv1alpha3.EnvoyFilter_Patch_REMOVE && op != networkingv1alpha3.EnvoyFilter_Patch_MERGE
-	if filter && adds && p.GetPatch().GetValue().GetFields()["name"].GetStringValue() == "" {
-		o.refuse(at+".patch.value", CodeMissingField, "name: envoy.filters.http.…", "a filter has a name")
-	}
-	o.patchMatch(at, p)
-}
-
-// patchMatch checks that what is matched is the kind of thing that is patched.
-func (o *object) patchMatch(at string, p *networkingv1alpha3.EnvoyFilter_EnvoyConfigObjectPatch) {
-	m := p.GetMatch()
-	if m.GetObjectTypes() == nil {
-		return
-	}
-	ok := true
-	switch p.GetApplyTo() {
-	case networkingv1alpha3.EnvoyFilter_LISTENER, networkingv1alpha3.EnvoyFilter_FILTER_CHAIN, networkingv1alpha3.EnvoyFilter_NETWORK_FILTER,
-		networkingv1alpha3.EnvoyFilter_HTTP_FILTER, networkingv1alpha3.EnvoyFilter_LISTENER_FILTER:
-		ok = m.GetListener() != nil || m.GetWaypoint() != nil
-	case networkingv1alpha3.EnvoyFilter_ROUTE_CONFIGURATION, networkingv1alpha3.EnvoyFilter_VIRTUAL_HOST, networkingv1alpha3.EnvoyFilter_HTTP_ROUTE:
-		ok = m.GetRouteConfiguration() != nil || m.GetWaypoint() != nil
-	case networkingv1alpha3.EnvoyFilter_CLUSTER:
-		ok = m.GetCluster() != nil
-	}
-	if !ok {
-		o.refuse(at+".match", CodeConflict, "", "the match is not about a %s, which the patch applies to", p.GetApplyTo())
-	}
-}
+// maxHosts is the limit of Istio's schema for the hosts, ports and addresses of a ServiceEntry.
+const maxHosts = 256
 
 func telemetryOf(o *object) policy.Resource {
 	spec := specOf[telemetryv1alpha1.Telemetry](o)
@@ -184,15 +161,46 @@ func telemetryOf(o *object) policy.Resource {
 			o.refuse(at+".randomSamplingPercentage", CodeBadValue, "0 to 100", "%g is no percentage", s.GetValue())
 		}
 		for j, p := range t.GetProviders() {
-			if p.GetName() == "" {
-				o.refuse(fmt.Sprintf("%s.providers[%d].name", at, j), CodeMissingField, "", "a provider has a name")
-			}
+			o.named(fmt.Sprintf("%s.providers[%d].name", at, j), p.GetName())
 		}
 		for name, tag := range t.GetCustomTags() {
 			o.customTag(at+".customTags["+name+"]", tag)
 		}
 	}
+	for i, l := range spec.GetAccessLogging() {
+		for j, p := range l.GetProviders() {
+			o.named(fmt.Sprintf("spec.accessLogging[%d].providers[%d].name", i, j), p.GetName())
+		}
+	}
+	for i, m := range spec.GetMetrics() {
+		o.metric(fmt.Sprintf("spec.metrics[%d]", i), m)
+	}
 	return &policy.Telemetry{Spec: spec}
+}
+
+func (o *object) named(field, name string) {
+	if name == "" {
+		o.refuse(field, CodeMissingField, "", "a provider has a name")
+	}
+}
+
+func (o *object) metric(at string, m *telemetryv1alpha1.Metrics) {
+	o.positive(at+".reportingInterval", m.GetReportingInterval())
+	for i, p := range m.GetProviders() {
+		o.named(fmt.Sprintf("%s.providers[%d].name", at, i), p.GetName())
+	}
+	for i, v := range m.GetOverrides() {
+		for name, tag := range v.GetTagOverrides() {
+			field := fmt.Sprintf("%s.overrides[%d].tagOverrides[%s]", at, i, name)
+			removes := tag.GetOperation() == telemetryv1alpha1.MetricsOverrides_TagOverride_REMOVE
+			switch {
+			case removes && tag.GetValue() != "":
+				o.refuse(field+".value", CodeConflict, "remove it", "a tag that is removed has no value")
+			case !removes && tag.GetValue() == "":
+				o.refuse(field+".value", CodeMissingField, "value: request.host, or operation: REMOVE", "a tag that is set has a value")
+			}
+		}
+	}
 }
 
 func (o *object) customTag(at string, t *telemetryv1alpha1.Tracing_CustomTag) {
@@ -203,6 +211,8 @@ func (o *object) customTag(at string, t *telemetryv1alpha1.Tracing_CustomTag) {
 		o.refuse(at+".header.name", CodeMissingField, "", "name is empty")
 	case t.GetEnvironment() != nil && t.GetEnvironment().GetName() == "":
 		o.refuse(at+".environment.name", CodeMissingField, "", "name is empty")
+	case t.GetFormatter() != nil && t.GetFormatter().GetValue() == "":
+		o.refuse(at+".formatter.value", CodeMissingField, "", "value is empty")
 	case t.GetLiteral() != nil && t.GetLiteral().GetValue() == "":
 		o.refuse(at+".literal.value", CodeMissingField, "", "value is empty")
 	}

@@ -60,3 +60,6 @@ func headerName(s string) bool {
 	}
 	return s != ""
 }
+
+// portName tells whether s is a name that a port of a workload or a ServiceEntry can have.
+func portName(s string) bool { return len(s) < 63 && label(strings.ToLower(s)) }

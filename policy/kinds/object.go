@@ -2,9 +2,12 @@ package kinds
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/credence-mesh/credence/policy"
@@ -161,4 +164,46 @@ func (o *object) covers() bool {
 // named tells whether a field is part of an object's name.
 func named(field string) bool {
 	return field == "metadata" || field == "metadata.name" || field == "metadata.namespace"
+}
+
+// written tells whether a field is in the document, though its value may be empty.
+func (o *object) written(field string) bool {
+	n := o.root
+	for _, step := range strings.FieldsFunc(field, func(c rune) bool { return strings.ContainsRune(".[]", c) }) {
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n.Kind == yaml.SequenceNode {
+			i, err := strconv.Atoi(step)
+			if err != nil || i >= len(n.Content) {
+				return false
+			}
+			n = n.Content[i]
+			continue
+		}
+		if n = child(n, step); n == nil {
+			return false
+		}
+	}
+	return n.Tag != "!!null"
+}
+
+// emptyList tells whether a list or a mapping is written and has nothing in it.
+func (o *object) emptyList(field string, n int) bool { return n == 0 && o.written(field) }
+
+// atMost holds a list to the limit of its schema.
+func (o *object) atMost(field string, n, most int) {
+	if n > most {
+		o.refuse(field, CodeTooMany, "", "%d items, more than %d", n, most)
+	}
+}
+
+// positive holds a duration to what Istio and Envoy can express: whole milliseconds, and one at least.
+func (o *object) positive(field string, d *durationpb.Duration) {
+	if d == nil {
+		return
+	}
+	if v := d.AsDuration(); v < time.Millisecond || v%time.Millisecond != 0 {
+		o.refuse(field, CodeBadValue, "10s, 500ms", "%s is no duration of a millisecond or more, in whole milliseconds", v)
+	}
 }

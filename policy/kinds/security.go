@@ -11,14 +11,22 @@ import (
 	"github.com/credence-mesh/credence/policy"
 )
 
-// maxTargets is the most targetRefs that Istio accepts.
-const maxTargets = 16
+// The limits of Istio's schema.
+const (
+	maxTargets = 16 // targetRefs, and service accounts of a source
+	maxClaims  = 64
+	maxURL     = 2048
+	maxLabels  = 4096 // labels of a selector, and jwtRules
+)
 
 func peerAuthentication(o *object) policy.Resource {
 	spec := specOf[securityv1beta1.PeerAuthentication](o)
 	o.selector(spec.GetSelector())
 	if len(spec.GetPortLevelMtls()) > 0 && len(spec.GetSelector().GetMatchLabels()) == 0 {
 		o.refuse("spec.portLevelMtls", CodeMissingField, "add spec.selector.matchLabels", "portLevelMtls needs a selector: a port belongs to a workload")
+	}
+	if o.emptyList("spec.portLevelMtls", len(spec.GetPortLevelMtls())) {
+		o.refuse("spec.portLevelMtls", CodeMissingField, "remove it, or name a port", "portLevelMtls has no port")
 	}
 	for p := range spec.GetPortLevelMtls() {
 		if !port(p) {
@@ -44,9 +52,7 @@ func (o *object) targets(s *typev1beta1.WorkloadSelector, one *typev1beta1.Polic
 	if ways > 1 {
 		o.refuse("spec.selector", CodeConflict, "keep one of them", "selector, targetRef and targetRefs exclude each other")
 	}
-	if len(many) > maxTargets {
-		o.refuse("spec.targetRefs", CodeTooMany, "", "%d targetRefs, more than %d", len(many), maxTargets)
-	}
+	o.atMost("spec.targetRefs", len(many), maxTargets)
 	if one != nil {
 		o.target("spec.targetRef", one)
 	}
@@ -64,14 +70,19 @@ func (o *object) target(field string, t *typev1beta1.PolicyTargetReference) {
 	if t.GetName() == "" {
 		o.refuse(field, CodeMissingField, "", "a target has a name")
 	}
-	if n := t.GetNamespace(); n != "" && n != o.meta.Key.Namespace {
-		o.refuse(field+".namespace", CodeBadTargetRef, "put the policy into namespace "+n, "a target is in the policy's own namespace")
+	if n := t.GetNamespace(); n != "" {
+		try := "put the policy into namespace " + n
+		if n == o.meta.Key.Namespace {
+			try = "remove it"
+		}
+		o.refuse(field+".namespace", CodeBadTargetRef, try, "a target is in the policy's own namespace, and may not name one")
 	}
 }
 
 func requestAuthentication(o *object) policy.Resource {
 	spec := specOf[securityv1beta1.RequestAuthentication](o)
 	o.targets(spec.GetSelector(), spec.GetTargetRef(), spec.GetTargetRefs())
+	o.atMost("spec.jwtRules", len(spec.GetJwtRules()), maxLabels)
 	for i, rule := range spec.GetJwtRules() {
 		o.jwtRule(fmt.Sprintf("spec.jwtRules[%d]", i), rule)
 	}
@@ -79,17 +90,21 @@ func requestAuthentication(o *object) policy.Resource {
 }
 
 func (o *object) jwtRule(at string, r *securityv1beta1.JWTRule) {
-	if r.GetIssuer() == "" && r.GetJwksUri() == "" {
+	if r.GetIssuer() == "" && (r.GetJwksUri() == "" || o.written(at+".issuer")) {
 		o.refuse(at+".issuer", CodeMissingField, "the iss claim of the tokens", "issuer is empty: only a rule with jwksUri may leave it out")
 	}
 	if r.GetJwks() != "" && r.GetJwksUri() != "" {
 		o.refuse(at+".jwks", CodeConflict, "keep one of them", "jwks and jwksUri exclude each other")
 	}
-	if u := r.GetJwksUri(); u != "" && !httpURL(u) {
+	if u := r.GetJwksUri(); len(u) > maxURL {
+		o.refuse(at+".jwksUri", CodeBadValue, "", "has %d characters, more than %d", len(u), maxURL)
+	} else if u == "" && o.written(at+".jwksUri") {
+		o.refuse(at+".jwksUri", CodeBadValue, "https://issuer/.well-known/jwks.json, or leave it out", "is empty")
+	} else if u != "" && !httpURL(u) {
 		o.refuse(at+".jwksUri", CodeBadValue, "https://issuer/.well-known/jwks.json", "is no URL of http or https, or holds a password")
 	}
 	if j := r.GetJwks(); j != "" && !jwks(j) {
-		o.refuse(at+".jwks", CodeBadValue, `{"keys": [ … ]}`, "is no JSON Web Key Set with a key")
+		o.refuse(at+".jwks", CodeBadValue, `{"keys": [ … ]}`, "is no JSON Web Key Set with keys, each with its kty")
 	}
 	o.noneEmpty(at+".audiences", r.GetAudiences())
 	o.noneEmpty(at+".fromParams", r.GetFromParams())
@@ -108,9 +123,8 @@ func (o *object) jwtRule(at string, r *securityv1beta1.JWTRule) {
 			o.refuse(field+".claim", CodeMissingField, "", "claim is empty")
 		}
 	}
-	if d := r.GetTimeout(); d != nil && d.AsDuration() <= 0 {
-		o.refuse(at+".timeout", CodeBadValue, "", "a timeout is longer than nothing")
-	}
+	o.atMost(at+".spaceDelimitedClaims", len(r.GetSpaceDelimitedClaims()), maxClaims)
+	o.positive(at+".timeout", r.GetTimeout())
 }
 
 func (o *object) header(field, name string) {
@@ -136,5 +150,13 @@ func jwks(s string) bool {
 	var set struct {
 		Keys []map[string]any `json:"keys"`
 	}
-	return json.Unmarshal([]byte(s), &set) == nil && len(set.Keys) > 0
+	if json.Unmarshal([]byte(s), &set) != nil || len(set.Keys) == 0 {
+		return false
+	}
+	for _, k := range set.Keys {
+		if kty, ok := k["kty"].(string); !ok || kty == "" {
+			return false
+		}
+	}
+	return true
 }

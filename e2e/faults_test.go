@@ -73,12 +73,37 @@ func (w *world) restart() {
 func TestControlPlaneFaults(t *testing.T) {
 	t.Parallel()
 	w, c := startFaults(t, "", "127.0.76", nil)
+	t.Run("a filter comes and goes", func(t *testing.T) { c.in(t).filters(5) })
 	t.Run("Envoy refuses something", func(t *testing.T) { c.in(t).refuses() })
 	t.Run("it stops and comes back", func(t *testing.T) { c.in(t).stops() })
 	t.Run("it is killed again and again under churn", func(t *testing.T) { c.in(t).killed(5) })
 	t.Run("an Envoy starts while it is away", func(t *testing.T) { c.in(t).startsWithout() })
 	t.Run("a proxy is asked to stop", func(t *testing.T) { c.in(t).drains() })
 	w.quiet()
+}
+
+// filters adds and removes an HTTP filter, which changes the listener: connections are asked to move to the new one, and no request is lost on
+// the way, also not on those that have not moved yet.
+func (c changing) filters(rounds int) {
+	limited := func(want bool) {
+		c.w.t.Helper()
+		c.w.until(fmt.Sprintf("the limit to be in force: %t", want), func() (bool, error) {
+			a := c.direct.do(c.w.ctx, ask{path: "/steady"})
+			return (a.header.Get("X-Ratelimit-Limit") != "") == want, a.err
+		})
+	}
+	a := c.w.steady("straight to the sidecar", 3*ratePerWay, wants(c.direct.client, ask{path: "/steady"}, 200))
+	b := c.w.steady("through two sidecars", 3*ratePerWay, wants(c.sidecar.client, ask{host: "called.shop:8080", path: "/steady"}, 200))
+	for range rounds {
+		c.w.write("filter.yaml", fmt.Sprintf(localLimit, "60s"))
+		limited(true)
+		c.w.remove("filter.yaml")
+		limited(false)
+	}
+	for _, s := range []steady{a, b} {
+		s.flows(ratePerWay)
+		s.clean()
+	}
 }
 
 // refuses: what only Envoy can find wrong is told of with the object that it came from, and withheld alone; other edits go on.

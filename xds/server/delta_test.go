@@ -159,6 +159,26 @@ func TestMakeBeforeBreak(t *testing.T) {
 	f.inStep()
 }
 
+// The configuration of a filter stays as long as the proxy wants it: the connections of a listener that drains still pass the filter.
+func TestExtensionConfigStays(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.publish("a", res(t, resource.Listener, "l", 1), res(t, resource.ExtensionConfig, "l/filter", 1))
+	c := f.delta("prod/a~1")
+	c.subscribe(resource.Listener)
+	c.next()
+	c.subscribe(resource.ExtensionConfig, "l/filter")
+	c.next()
+	f.publish("a", res(t, resource.Listener, "l", 2))
+	c.want(c.next(), resource.Listener, []string{"l"}, nil)
+	f.inStep()
+	c.subscribe(resource.ExtensionConfig, "fence")
+	c.want(c.next(), resource.ExtensionConfig, nil, []string{"fence"})
+	f.publish("a", res(t, resource.Listener, "l", 2), res(t, resource.ExtensionConfig, "l/filter", 2))
+	c.want(c.next(), resource.ExtensionConfig, []string{"l/filter"}, nil)
+	f.inStep()
+}
+
 // A cluster that never gets warm does not keep back the listeners for ever.
 func TestHoldEnds(t *testing.T) {
 	t.Parallel()

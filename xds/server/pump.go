@@ -16,7 +16,7 @@ import (
 var (
 	makeTypes  = [...]resource.Type{resource.Cluster, resource.Endpoints, resource.Secret, resource.ExtensionConfig}
 	useTypes   = [...]resource.Type{resource.Listener, resource.RouteConfig}
-	breakTypes = [...]resource.Type{resource.RouteConfig, resource.ExtensionConfig, resource.Cluster, resource.Endpoints}
+	breakTypes = [...]resource.Type{resource.RouteConfig, resource.Cluster, resource.Endpoints}
 )
 
 // unreadBound is how many bytes may be under way before a send could block: gRPC buffers 64 KiB a stream.

@@ -174,12 +174,13 @@ func (s *subscription) place(to *snapshot.View, items []*snapshot.Item, name str
 	return -1
 }
 
-// advance is what base lacks of a newer view.
+// advance is what base lacks of a newer view. The configuration of a filter is never taken away: the connections of a listener that drains
+// still pass the filter, and Envoy would answer 500 on them. Envoy drops its subscription with the last listener that has the filter.
 func (s *subscription) advance(to *snapshot.View) []*snapshot.Item {
 	d := &to.Since(s.base)[s.t]
 	for _, name := range d.Removed {
 		delete(s.bad, name)
-		if i, ok := s.base.Get(s.t, name); ok && s.covers(name) {
+		if i, ok := s.base.Get(s.t, name); ok && s.covers(name) && s.t != resource.ExtensionConfig {
 			s.gone = insertItem(s.gone, i)
 		}
 	}

@@ -150,7 +150,7 @@ func urlPath(m *matcherv3.PathMatcher) condition {
 	}}}
 }
 
-// uriTemplate is Envoy's: its expression takes the characters that RFC 3986 allows in a path, except the equals sign, and no others.
+// uriTemplate is Envoy's: its expression takes the characters that RFC 3986 allows in a path, and no others.
 func uriTemplate(e *corev3.TypedExtensionConfig) condition {
 	m := &uritemplatev3.UriTemplateMatchConfig{}
 	if e.GetTypedConfig() == nil || e.GetTypedConfig().UnmarshalTo(m) != nil {
@@ -167,7 +167,7 @@ func uriTemplate(e *corev3.TypedExtensionConfig) condition {
 	}}}
 }
 
-const pathCharacters = `a-zA-Z0-9\-._~%!$&'()+,;:@`
+const pathCharacters = `a-zA-Z0-9\-._~%!$&'()*+,;=:@`
 
 func templateExpression(template string) (string, bool) {
 	if !strings.HasPrefix(template, "/") || strings.ContainsAny(template, "{}") {

@@ -22,6 +22,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	securityv1beta1 "istio.io/api/security/v1beta1"
+
 	"github.com/credence-mesh/credence/internal/envoytest"
 	"github.com/credence-mesh/credence/internal/offline"
 	"github.com/credence-mesh/credence/policy/explain"
@@ -99,12 +101,12 @@ type difference struct {
 
 func (x difference) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "mode: %s\n", x.set.mode)
+	fmt.Fprintf(&b, "mode: %s, profile istio: %v, paths: %q\n", x.set.mode, x.set.istio, x.set.paths)
 	for i, p := range x.set.authz {
 		fmt.Fprintf(&b, "AuthorizationPolicy p%d: %s\n", i, protojson.Format(p))
 	}
 	for i, p := range x.set.jwt {
-		fmt.Fprintf(&b, "RequestAuthentication r%d: %s\n", i, protojson.Format(p))
+		fmt.Fprintf(&b, "RequestAuthentication r%d: %s\n", i, withoutKeys(p))
 	}
 	r := x.request
 	fmt.Fprintf(&b, "request: %s %q host %q from %s as %q\n", r.Method, r.Path, r.Host, r.SourceIP, r.Peer)
@@ -112,6 +114,14 @@ func (x difference) String() string {
 		fmt.Fprintf(&b, "  %s: %s\n", h.Name, h.Value)
 	}
 	return b.String()
+}
+
+func withoutKeys(p *securityv1beta1.RequestAuthentication) string {
+	p = proto.Clone(p).(*securityv1beta1.RequestAuthentication)
+	for _, r := range p.JwtRules {
+		r.Jwks = "its keys"
+	}
+	return protojson.Format(p)
 }
 
 // differences asks both about everything.
@@ -174,7 +184,7 @@ func (f *field) told(i int, r explain.Request) (said, []explain.Step) {
 			s.path = h.Value
 		}
 	}
-	if last := v.Steps[len(v.Steps)-1]; v.Decision == explain.Deny && (last.Name == "deny" || last.Name == "allow") {
+	if last := v.Steps[len(v.Steps)-1]; v.Decision == explain.Deny && slices.Contains([]string{"deny", "allow", "refuse"}, last.Name) {
 		s.by = cmp.Or(last.Policy, "none")
 	}
 	if v.Decision == explain.Unknown {

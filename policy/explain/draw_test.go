@@ -18,6 +18,8 @@ type drawn struct {
 	authz []*securityv1beta1.AuthorizationPolicy
 	jwt   []*securityv1beta1.RequestAuthentication
 	mode  securityv1beta1.PeerAuthentication_MutualTLS_Mode
+	istio bool // profile
+	paths policy.Normalization
 }
 
 const appPort = 8080
@@ -25,6 +27,10 @@ const appPort = 8080
 // set is the policies as the sources would give them.
 func (d drawn) set() *policy.Set {
 	mesh := policy.DefaultMesh()
+	mesh.PathNormalization.Normalization = d.paths
+	if d.istio {
+		mesh.Profile = policy.ProfileIstio
+	}
 	mesh.TrustDomainAliases = []string{"old.example"}
 	object := func(kind policy.Kind, name string) policy.Object {
 		return policy.Object{Key: policy.Key{Kind: kind, Namespace: "a", Name: name}, At: policy.Origin{File: name + ".yaml", Line: 1}}
@@ -93,7 +99,7 @@ const (
 
 func (d dice) set() drawn {
 	modes := []securityv1beta1.PeerAuthentication_MutualTLS_Mode{securityv1beta1.PeerAuthentication_MutualTLS_STRICT, securityv1beta1.PeerAuthentication_MutualTLS_PERMISSIVE, securityv1beta1.PeerAuthentication_MutualTLS_PERMISSIVE, securityv1beta1.PeerAuthentication_MutualTLS_DISABLE}
-	out := drawn{mode: modes[d.IntN(len(modes))]}
+	out := drawn{mode: modes[d.IntN(len(modes))], istio: d.chance(40), paths: policy.Normalization(d.of("", "", "", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES", "STRICT"))}
 	for range d.IntN(5) {
 		out.authz = append(out.authz, d.authorization())
 	}
@@ -300,7 +306,7 @@ func (d dice) path() string {
 
 // clone copies deeply.
 func (d drawn) clone() drawn {
-	out := drawn{mode: d.mode}
+	out := drawn{mode: d.mode, istio: d.istio, paths: d.paths}
 	for _, p := range d.authz {
 		out.authz = append(out.authz, proto.Clone(p).(*securityv1beta1.AuthorizationPolicy))
 	}
@@ -309,4 +315,3 @@ func (d drawn) clone() drawn {
 	}
 	return out
 }
-

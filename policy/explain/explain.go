@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/credence-mesh/credence/policy"
@@ -127,7 +128,8 @@ type run struct {
 	conn      connection
 	headers   *headers
 	metadata  metadata
-	assumed   string // the token whose signature is taken as good
+	manager   *hcmv3.HttpConnectionManager // nil before HTTP is spoken
+	assumed   string                       // the token whose signature is taken as good
 	out       Verdict
 	unknown   bool // something was not evaluated
 	done      bool
@@ -193,6 +195,7 @@ type decided struct {
 
 func (r *run) denied(name string, code int, because string, by decided) {
 	r.done = true
+	code = r.replied(code)
 	r.out.Code, r.out.Decision, r.out.Because, r.out.Policy, r.out.Rule, r.out.At = code, Deny, because, by.policy, by.rule, by.at
 	r.step(Step{Name: name, Outcome: Denied, Detail: because, Policy: by.id, At: by.at})
 }

@@ -159,9 +159,12 @@ func fixManager(m *hcmv3.HttpConnectionManager, extensions map[string]*anypb.Any
 			Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 200}},
 		}},
 	}}}}
-	m.LocalReplyConfig = &hcmv3.LocalReplyConfig{BodyFormat: &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
+	if m.LocalReplyConfig == nil {
+		m.LocalReplyConfig = &hcmv3.LocalReplyConfig{}
+	}
+	m.LocalReplyConfig.BodyFormat = &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
 		TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "%RESPONSE_CODE_DETAILS% %REQ(:PATH)%"}},
-	}}}
+	}}
 }
 
 // fixSocket makes a transport socket take its secrets from the bootstrap.

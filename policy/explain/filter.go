@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
@@ -115,6 +117,7 @@ func (r *run) rules(name, full string, m *rbacv3.RBAC) {
 	r.shadow(name, m.GetShadowRules(), m.GetShadowRulesStatPrefix(), "envoy.filters.http.rbac")
 	if m.GetRules() != nil {
 		r.authorization(name, m.GetRules(), 403)
+		r.enforced(m)
 	}
 	if r.done && r.out.Policy == "" {
 		for _, s := range r.config.extensions[full].sources {
@@ -128,10 +131,27 @@ func (r *run) rules(name, full string, m *rbacv3.RBAC) {
 	}
 }
 
+// enforced is what Envoy leaves in metadata of rules that let a request pass. Of those that refuse it says so too late for its own answer.
+func (r *run) enforced(m *rbacv3.RBAC) {
+	if r.done || m.GetRules().GetAction() == rbacconfigv3.RBAC_LOG {
+		return
+	}
+	const namespace = "envoy.filters.http.rbac"
+	r.metadata.set(namespace, m.GetRulesStatPrefix()+"enforced_engine_result", text("allowed"))
+	if x, _ := r.first(m.GetRules()); x != nil {
+		r.metadata.set(namespace, m.GetRulesStatPrefix()+"enforced_effective_policy_id", text(x.id))
+	}
+}
+
 // strip removes and sets headers.
 func (r *run) strip(name string, m *headermutationv3.HeaderMutation) {
+	r.edit(name, m.GetMutations().GetRequestMutations())
+}
+
+// edit removes headers.
+func (r *run) edit(name string, edits []*mutationrulesv3.HeaderMutation) {
 	var removed []string
-	for _, x := range m.GetMutations().GetRequestMutations() {
+	for _, x := range edits {
 		switch {
 		case x.GetRemove() != "":
 			if _, ok := r.headers.get(x.GetRemove()); ok {

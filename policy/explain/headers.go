@@ -21,6 +21,24 @@ func (h *headers) add(name, value string) {
 	h.list = append(h.list, Header{canonicalName(name), value})
 }
 
+// arrive adds a header from the wire. Envoy keeps some headers as one, however often they are sent, and joins their values by commas.
+func (h *headers) arrive(name, value string) {
+	if oneValue(name) {
+		h.append(name, value)
+		return
+	}
+	h.add(name, value)
+}
+
+func oneValue(name string) bool {
+	switch name {
+	case "authorization", "accept", "accept-encoding", "access-control-request-method", "content-type", "origin", "referer", "user-agent", "via",
+		"x-client-trace-id", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id":
+		return true
+	}
+	return false
+}
+
 func (h *headers) remove(name string) {
 	name = canonicalName(name)
 	h.list = slices.DeleteFunc(h.list, func(x Header) bool { return x.Name == name })
@@ -51,7 +69,7 @@ func (h *headers) all(name string) []string {
 	return out
 }
 
-// get joins the values of a header as Envoy's matchers do.
+// get joins the values of a header.
 func (h *headers) get(name string) (string, bool) {
 	all := h.all(name)
 	return strings.Join(all, ","), len(all) > 0

@@ -6,16 +6,20 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 )
 
 // http takes the request through a connection manager.
 func (r *run) http(m *hcmv3.HttpConnectionManager) {
-	r.conn.name = m.GetStatPrefix()
+	r.conn.name, r.manager = m.GetStatPrefix(), m
 	if r.decode(m); r.done {
 		return
 	}
 	r.place(m)
 	if r.canonical(m); r.done {
+		return
+	}
+	if r.early(m); r.done {
 		return
 	}
 	r.addresses(m)
@@ -35,12 +39,19 @@ func (r *run) http(m *hcmv3.HttpConnectionManager) {
 
 // decode makes the headers as Envoy's codec does, and refuses what it refuses.
 func (r *run) decode(m *hcmv3.HttpConnectionManager) {
+	if n := m.GetCommonHttpProtocolOptions().GetMaxHeadersCount().GetValue(); n > 0 && len(r.req.Headers)+1 > int(n) {
+		r.deny("http", 431, fmt.Sprintf("the request has more than %d headers", n))
+		return
+	}
 	h := &headers{}
 	host := r.req.Host
 	for _, x := range r.req.Headers {
 		if strings.EqualFold(x.Name, "host") {
 			host = x.Value
 		}
+	}
+	if m.GetStripTrailingHostDot() {
+		host = withoutDot(host)
 	}
 	scheme := "http"
 	if r.conn.tls {
@@ -54,7 +65,7 @@ func (r *run) decode(m *hcmv3.HttpConnectionManager) {
 			return
 		}
 		if name != "host" && !hopByHop(name) {
-			h.add(name, x.Value)
+			h.arrive(name, strings.Trim(x.Value, " \t"))
 		}
 	}
 	r.headers = h
@@ -85,13 +96,17 @@ func (r *run) canonical(m *hcmv3.HttpConnectionManager) {
 		r.deny("path", 400, "the path has an escaped slash or backslash, which backends read in different ways")
 		return
 	}
-	if a := m.GetPathWithEscapedSlashesAction(); a > hcmv3.HttpConnectionManager_REJECT_REQUEST && escapedSlash(path) {
-		r.unsure("path", "escaped slashes are unescaped, which is not evaluated here")
-	}
 	done := path
+	switch a := m.GetPathWithEscapedSlashesAction(); {
+	case !escapedSlash(path):
+	case a == hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD:
+		done = unescapeSlashes(path)
+	case a == hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT:
+		r.unsure("path", "a path with escaped slashes is redirected, which is not evaluated here")
+	}
 	if m.GetNormalizePath().GetValue() {
 		var ok bool
-		if done, ok = normalize(path); !ok {
+		if done, ok = normalize(done); !ok {
 			r.deny("path", 400, "the path cannot be made canonical")
 			return
 		}
@@ -103,6 +118,51 @@ func (r *run) canonical(m *hcmv3.HttpConnectionManager) {
 	if done != path {
 		r.pass("path", fmt.Sprintf("%s is read as %s", withoutQuery(path), withoutQuery(done)))
 	}
+}
+
+// early removes headers before Envoy itself looks at them.
+func (r *run) early(m *hcmv3.HttpConnectionManager) {
+	for _, e := range m.GetEarlyHeaderMutationExtensions() {
+		config, err := r.config.unpack(e.GetTypedConfig())
+		edits, ok := config.(*earlyv3.HeaderMutation)
+		if err != nil || !ok {
+			r.unsure("http", "headers are edited by "+e.GetName()+", which is not evaluated here")
+			continue
+		}
+		r.edit("http", edits.GetMutations())
+	}
+}
+
+// withoutDot takes the dot off the end of a host name.
+func withoutDot(host string) string {
+	name, port := host, ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		name, port = host[:i], host[i:]
+	}
+	return strings.TrimSuffix(name, ".") + port
+}
+
+// replied is the status that the client gets where the proxy answers with code by itself.
+func (r *run) replied(code int) int {
+	for _, x := range r.manager.GetLocalReplyConfig().GetMappers() {
+		f := x.GetFilter().GetMetadataFilter()
+		if f == nil {
+			r.note("reply", "the proxy's own answers are changed in a way that is not evaluated here")
+			continue
+		}
+		var path []string
+		for _, s := range f.GetMatcher().GetPath() {
+			path = append(path, s.GetKey())
+		}
+		v := r.metadata.find(f.GetMatcher().GetFilter(), path)
+		if v == nil && f.GetMatchIfKeyNotFound().GetValue() || v != nil && r.config.remembered.value(f.GetMatcher().GetValue(), v) == yes {
+			if n := x.GetStatusCode().GetValue(); n > 0 {
+				return int(n)
+			}
+			return code
+		}
+	}
+	return code
 }
 
 // addresses finds the client behind proxies, and sets what Envoy tells of connections in headers.

@@ -239,6 +239,9 @@ func (v *verification) verify(p *jwtauthnv3.JwtProvider, audiences []string, at 
 	if len(audiences) > 0 && !t.isFor(audiences) {
 		return status{kind: unaudience, says: fmt.Sprintf("the token is for audience %q, and this workload is %q", t.audiences, audiences)}
 	}
+	if p.GetRequireExpiration() && t.expires == 0 {
+		return status{kind: bad, says: "the token never expires, and that is not accepted (exp)"}
+	}
 	if at.token != v.assumed {
 		if says := v.signed(p, t); says != "" {
 			return status{kind: bad, says: says}
@@ -261,8 +264,6 @@ func (v *verification) inTime(p *jwtauthnv3.JwtProvider, t token) status {
 	switch {
 	case t.notBefore > 0 && now+skew < t.notBefore:
 		return status{kind: bad, says: "the token is not valid yet (nbf)"}
-	case p.GetRequireExpiration() && t.expires == 0:
-		return status{kind: bad, says: "the token never expires, and that is not accepted (exp)"}
 	case t.expires > 0 && now > t.expires+skew:
 		return status{kind: bad, says: "the token has expired (exp)"}
 	case p.GetMaxLifetime() != nil:

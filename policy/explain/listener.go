@@ -23,12 +23,15 @@ func (r *run) connect() {
 		r.deny("listener", 0, fmt.Sprintf("the proxy has no listener for port %d", r.req.Port))
 		return
 	}
-	r.conn = connection{direct: r.req.SourceIP, remote: r.req.SourceIP, sni: r.req.ServerName, localPort: r.req.Port}
+	r.conn = connection{direct: r.req.SourceIP, remote: r.req.SourceIP, localPort: r.req.Port}
 	if a, err := netip.ParseAddr(l.GetAddress().GetSocketAddress().GetAddress()); err == nil && !captured {
 		r.conn.local = a
 	}
 	r.pass("listener", l.GetName())
 	for _, f := range l.GetListenerFilters() {
+		if f.GetName() == "envoy.filters.listener.tls_inspector" && r.req.Transport != Plaintext {
+			r.conn.sni = r.req.ServerName // rules see the name that the inspector saw; without one they see none
+		}
 		if f.GetName() == "envoy.filters.listener.proxy_protocol" {
 			r.note("listener", "every connection must begin with a PROXY protocol header; source-ip is taken as the address in it")
 		}

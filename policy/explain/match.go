@@ -69,20 +69,26 @@ func (m *memory) value(p *matcherv3.ValueMatcher, v *structpb.Value) answer {
 	}
 }
 
-// header matches a header.
+// header matches a header. Each value of one that is sent more than once is matched for itself, and one that matches is enough.
 func (m *memory) header(p *routev3.HeaderMatcher, h *headers) answer {
-	v, ok := h.get(p.GetName())
+	values := h.all(p.GetName())
 	a := maybe
 	switch s := p.GetHeaderMatchSpecifier().(type) {
 	case nil:
-		a = answerOf(ok)
+		a = answerOf(len(values) > 0)
 	case *routev3.HeaderMatcher_PresentMatch:
-		a = answerOf(ok == s.PresentMatch)
+		a = answerOf(len(values) > 0 == s.PresentMatch)
 	case *routev3.HeaderMatcher_StringMatch:
-		if !ok && !p.GetTreatMissingHeaderAsEmpty() {
+		if len(values) == 0 && !p.GetTreatMissingHeaderAsEmpty() {
 			return no // also of a match that is inverted
 		}
-		a = m.text(s.StringMatch, v)
+		if len(values) == 0 {
+			values = []string{""}
+		}
+		if len(values) > 1 && p.GetInvertMatch() {
+			return maybe
+		}
+		a = some(values, func(v string) answer { return m.text(s.StringMatch, v) })
 	}
 	if p.GetInvertMatch() {
 		return a.not()

@@ -1,6 +1,9 @@
 package explain
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // withoutQuery is a path as rules see it.
 func withoutQuery(path string) string {
@@ -21,11 +24,22 @@ func escapedSlash(path string) bool {
 	return false
 }
 
+// unescapeSlashes undoes the escapes of slashes and backslashes in a path, not in its query.
+func unescapeSlashes(path string) string {
+	path, query, has := strings.Cut(path, "?")
+	path = strings.NewReplacer("%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`).Replace(path)
+	if has {
+		path += "?" + query
+	}
+	return path
+}
+
 // normalize makes a path canonical as Envoy's normalize_path does: dots are resolved, backslashes are slashes, characters that need no
 // escape are unescaped, and those that need one are escaped. False: the path is refused.
 func normalize(path string) (string, bool) {
 	path, query, has := strings.Cut(path, "?")
-	out := make([]byte, 0, len(path)+8)
+	path = plainDots(path)
+	out, broken := make([]byte, 0, len(path)+8), -1 // broken: the last percent sign in out that begins no escape
 	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, `\`) {
 		out = append(out, '/')
 	}
@@ -56,6 +70,7 @@ func normalize(path string) (string, bool) {
 			v, ok := unhex(path[i:])
 			switch {
 			case !ok:
+				broken = len(out)
 				out = append(out, '%')
 				i++
 				continue
@@ -63,6 +78,9 @@ func normalize(path string) (string, bool) {
 				return "", false
 			case unreserved(v):
 				out = append(out, v)
+				if escapes(out, broken, path[i+3:]) {
+					out = slices.Insert(out, broken+1, '2', '5')
+				}
 			default:
 				out = append(out, path[i:i+3]...)
 			}
@@ -83,6 +101,20 @@ func normalize(path string) (string, bool) {
 		s += "?" + query
 	}
 	return s, true
+}
+
+// plainDots takes the parameters off segments that are one or two dots: "..;x" is "..". Only plain dots count here, and only slashes part.
+func plainDots(path string) string {
+	if !strings.Contains(path, ".;") {
+		return path
+	}
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		if name, _, ok := strings.Cut(s, ";"); ok && (name == "." || name == "..") {
+			segments[i] = name
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // dot is the length of a dot, plain or escaped, at the start of s.
@@ -138,6 +170,21 @@ func backUp(out []byte) []byte {
 	return out[:i+1]
 }
 
+// escapes tells whether the character that was just unescaped makes an escape out of a percent sign that was none.
+func escapes(out []byte, broken int, rest string) bool {
+	n := len(out)
+	switch {
+	case broken < 0 || !isHex(out[n-1]):
+		return false
+	case broken == n-3:
+		return isHex(out[n-2])
+	case broken == n-2:
+		return rest != "" && isHex(rest[0])
+	default:
+		return false
+	}
+}
+
 func unhex(s string) (byte, bool) {
 	if len(s) < 3 || !isHex(s[1]) || !isHex(s[2]) {
 		return 0, false
@@ -168,11 +215,15 @@ func needsEscape(c byte) bool {
 	return c <= ' ' || c >= 0x7f || strings.IndexByte("\"#<>?^`{|}", c) >= 0
 }
 
-// mergeSlashes makes runs of slashes one.
+// mergeSlashes makes runs of slashes one. Envoy leaves two of a path that has nothing else.
 func mergeSlashes(path string) string {
 	path, query, has := strings.Cut(path, "?")
-	for strings.Contains(path, "//") {
-		path = strings.ReplaceAll(path, "//", "/")
+	if strings.Contains(path, "//") && strings.Trim(path, "/") == "" {
+		path = "//"
+	} else {
+		for strings.Contains(path, "//") {
+			path = strings.ReplaceAll(path, "//", "/")
+		}
 	}
 	if has {
 		path += "?" + query

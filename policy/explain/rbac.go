@@ -90,6 +90,9 @@ func (r *run) denying(name string, config *rbacconfigv3.RBAC, matched *rule, a a
 		if strings.HasSuffix(matched.id, badProvider) {
 			because = "nobody can decide for a CUSTOM rule that matches: " + r.named(matched.id)
 		}
+		if reason, ok := strings.CutPrefix(matched.id, "credence-ambiguous-"); ok {
+			because = "two servers could read the request differently: " + reason
+		}
 		if matched.id == "credence-invalid-policy" {
 			because = "a policy that covers the workload is invalid, so everything is refused"
 		}
@@ -152,6 +155,7 @@ func (r *run) shadow(name string, config *rbacconfigv3.RBAC, prefix, namespace s
 		return
 	}
 	switch {
+	case !strings.HasPrefix(prefix, "istio_"): // rules of our own, which mark and decide nothing
 	case a == maybe:
 		r.note(name, "dry run: cannot be evaluated here")
 	case matched != nil && config.GetAction() == rbacconfigv3.RBAC_DENY:

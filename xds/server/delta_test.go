@@ -179,6 +179,18 @@ func TestExtensionConfigStays(t *testing.T) {
 	f.inStep()
 }
 
+// The same after a reconnect; what the proxy waits for and does not have is said to be absent.
+func TestExtensionConfigStaysOverAReconnect(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.publish("a", res(t, resource.Listener, "l", 2), res(t, resource.ExtensionConfig, "l/other", 2))
+	c := f.delta("prod/a~1")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.ExtensionConfig.URL(), ResourceNamesSubscribe: []string{"l/drains", "l/other", "l/waits"},
+		InitialResourceVersions: map[string]string{"l/drains": "1", "l/other": "1"}})
+	c.want(c.next(), resource.ExtensionConfig, []string{"l/other"}, []string{"l/waits"})
+	f.inStep()
+}
+
 // A cluster that never gets warm does not keep back the listeners for ever.
 func TestHoldEnds(t *testing.T) {
 	t.Parallel()

@@ -135,7 +135,7 @@ func (s *subscription) initial(to *snapshot.View) (items []*snapshot.Item, remov
 	for _, name := range s.names {
 		if i, ok := to.Get(s.t, name); ok {
 			items = append(items, i)
-		} else {
+		} else if !s.keeps(name) {
 			removed = append(removed, name)
 		}
 	}
@@ -149,7 +149,7 @@ func (s *subscription) initial(to *snapshot.View) (items []*snapshot.Item, remov
 	for _, h := range s.held {
 		if i := s.place(to, items, h.name); i >= 0 {
 			same[i] = items[i].Version == h.version
-		} else if _, ok := to.Get(s.t, h.name); !ok && s.covers(h.name) {
+		} else if _, ok := to.Get(s.t, h.name); !ok && s.covers(h.name) && !s.keeps(h.name) {
 			removed = insert(removed, strings.Clone(h.name))
 		}
 	}
@@ -161,6 +161,11 @@ func (s *subscription) initial(to *snapshot.View) (items []*snapshot.Item, remov
 	}
 	s.held = nil
 	return differ, removed
+}
+
+// keeps tells whether a proxy that held a resource before the stream is left with it, though there is none of the name any more; see advance.
+func (s *subscription) keeps(name string) bool {
+	return s.t == resource.ExtensionConfig && slices.ContainsFunc(s.held, func(h holding) bool { return h.name == name })
 }
 
 // place is where an item of a name is in the list of what is subscribed to, or -1.

@@ -14,17 +14,19 @@ import (
 const proxyLong = `Runs Envoy for you: exchanges the join token for a credential, writes the bootstrap, starts Envoy, starts it again when it crashes,
 keeps the credential fresh, and drains connections on SIGTERM. It ends with Envoy's exit status.
 
-The token is needed the first time only: the credential is kept in --state and renewed at half of its life. A proxy starts and serves also while
-the control plane is away, as long as its credential is valid. What follows "--" is handed to Envoy.`
+The token is needed the first time only: the credential is kept in --state and renewed at half of its life. Other users of the machine can read
+a command line, but not CREDENCE_TOKEN in the environment. A proxy starts and serves also while the control plane is away, as long as its
+credential is valid. What follows "--" is handed to Envoy.`
 
 func newProxy() *cobra.Command {
 	var c proxy.Config
 	var workload string
 	cmd := &cobra.Command{
-		Use:     "proxy --xds-addr HOST:PORT --workload NAMESPACE/NAME [--token T] [-- ENVOY-ARGS...]",
-		Short:   "Run an Envoy as a workload of the mesh",
-		Long:    proxyLong,
-		Example: `  credence proxy --xds-addr 127.0.0.1:15012 --workload production/payment-1 --token "$token"`,
+		Use:   "proxy --xds-addr HOST:PORT --workload NAMESPACE/NAME [--token T] [-- ENVOY-ARGS...]",
+		Short: "Run an Envoy as a workload of the mesh",
+		Long:  proxyLong,
+		Example: `  credence proxy --xds-addr 127.0.0.1:15012 --workload production/payment-1 --token "$token"
+  CREDENCE_TOKEN="$token" credence proxy --xds-addr 127.0.0.1:15012 --workload production/payment-1`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if c.Workload, err = workloadOf(workload); err != nil {

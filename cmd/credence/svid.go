@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/credence-mesh/credence/identity"
 	"github.com/credence-mesh/credence/identity/ca"
 	"github.com/credence-mesh/credence/identity/mint"
 )
@@ -33,6 +34,9 @@ func newSVIDMint() *cobra.Command {
 			who, err := spiffeid.FromString(id)
 			if err != nil {
 				return fmt.Errorf("--spiffe-id %q: %w", id, err)
+			}
+			if identity.Reserved(who) {
+				return fmt.Errorf("--spiffe-id %s: identities under /credence/ are the control plane's own: who has one is believed by every proxy", who)
 			}
 			_, authority, err := openAuthority(cmd.Context(), stateDir, who.TrustDomain().Name())
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -31,7 +32,9 @@ func openAuthority(ctx context.Context, path, trustDomain string) (*state.Dir, *
 	if err != nil {
 		return nil, nil, fmt.Errorf("trust domain %q: %w", trustDomain, err)
 	}
-	a, err = ca.Open(ctx, dir, td)
+	if a, err = ca.Open(ctx, dir, td); err == nil {
+		fmt.Fprintf(os.Stderr, "credence: %s held no certificate authority: a new mesh is begun in it, trust domain %s; credence serve must be given the same directory\n", path, td.Name())
+	}
 	return dir, a, err
 }
 

@@ -153,8 +153,10 @@ func tenantRows() []row {
 		{"… by //", "403", read("/api//v1//tenants/tenant-b/orders")},
 		{"… by %2f", "400", read("/api/v1/tenants%2ftenant-b/orders")},
 		{"… by %74enants", "403", read("/api/v1/%74enants/tenant-b/orders")},
+		{"… by /TENANTS/", "403", read("/api/v1/TENANTS/tenant-b/orders")},
 		{"… by dot segments", "403", read("/api/v1/tenants/tenant-a/../tenant-b/orders")},
 		{"… by escaped dot segments", "403", read("/api/v1/tenants/tenant-a/%2e%2e/tenant-b/orders")},
+		{"… by %2e%2e; which a second proxy would read as ..", "400", read("/x/%2e%2e;/api/v1/tenants/tenant-b/orders")},
 		{"a spoofed x-tenant-id beside tenant A's token", "tenant-a", func(w *world) (string, error) {
 			t, err := w.token("tenant-a", "enterprise", nil)
 			if err != nil {

@@ -64,8 +64,7 @@ func (p *Pipeline) apply() bool {
 // invalidate marks what a change touches.
 func (p *Pipeline) invalidate(a compile.Affected, dirty map[*workload]struct{}) {
 	for k, part := range p.parts {
-		if a.Parts[k] || (a.Outbound && k.Kind == compile.OutboundPart) || (a.Gateways && k.Kind == compile.GatewayPart) ||
-			(a.Inbound && k.Kind == compile.InboundPart) {
+		if a.Touches(k) {
 			part.stale = true
 		}
 	}
@@ -196,13 +195,14 @@ func (p *Pipeline) build(dirty map[*workload]struct{}) {
 }
 
 func comparePart(a, b compile.PartKey) int {
-	alone := func(k compile.PartKey) int {
-		if k.Alone {
+	order := func(is bool) int {
+		if is {
 			return 1
 		}
 		return 0
 	}
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(alone(a), alone(b)))
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
+		cmp.Compare(order(a.Alone), order(b.Alone)), cmp.Compare(order(a.Redirect), order(b.Redirect)), cmp.Compare(a.EgressPort, b.EgressPort))
 }
 
 // buildPart is the part after a build. On a failure its last good layer stays.

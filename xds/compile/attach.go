@@ -118,7 +118,7 @@ func (g *gatewayer) table(name string, listeners []gatewayListener, routes []att
 	for _, d := range sortedKeys(hosts) {
 		h := hosts[d]
 		sortRoutes(h.rules)
-		v := ir.VirtualHost{Name: d, Domains: []string{d}, Sources: h.from}
+		v := &ir.VirtualHost{Name: d, Domains: []string{d}, Sources: h.from}
 		for _, r := range h.rules {
 			v.Routes = append(v.Routes, r.route)
 		}
@@ -126,7 +126,7 @@ func (g *gatewayer) table(name string, listeners []gatewayListener, routes []att
 	}
 	for _, l := range listeners { // a listener with a hostname and no route for it hides the wider ones
 		if d := l.hostname(); d != "" && hosts[d] == nil && len(listeners) > 1 {
-			t.Hosts = append(t.Hosts, ir.VirtualHost{Name: d, Domains: []string{d}})
+			t.Hosts = append(t.Hosts, &ir.VirtualHost{Name: d, Domains: []string{d}})
 			hosts[d] = &hosted{}
 		}
 	}

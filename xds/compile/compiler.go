@@ -88,5 +88,6 @@ func sortPart(p *ir.Part) {
 	slices.SortFunc(p.Listeners, func(a, b ir.Listener) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(p.Routes, func(a, b ir.RouteTable) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(p.Clusters, func(a, b ir.Cluster) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(p.Upstreams, func(a, b *ir.Upstream) int { return cmp.Compare(a.Cluster.Name, b.Cluster.Name) })
 	slices.SortFunc(p.Endpoints, func(a, b ir.Endpoints) int { return cmp.Compare(a.Cluster, b.Cluster) })
 }

@@ -15,9 +15,9 @@ import (
 func (b *spaceBuilder) entry(o *policy.ServiceEntry) []*service {
 	var out []*service
 	void := o.Void || o.Spec == nil
-	for _, host := range o.Spec.GetHosts() {
+	for n, host := range o.Spec.GetHosts() {
 		s := &service{
-			namespace: b.ns, host: strings.ToLower(host), exportTo: o.Spec.ExportTo, source: sourceOf(&o.Object), void: void,
+			namespace: b.ns, object: o.Key.Name, nth: n, routes: &routes{}, host: strings.ToLower(host), exportTo: o.Spec.ExportTo, source: sourceOf(&o.Object), void: void,
 			external: o.Spec.Location == networkingv1alpha3.ServiceEntry_MESH_EXTERNAL && o.Spec.WorkloadSelector == nil,
 		}
 		if !void {

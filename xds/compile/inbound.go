@@ -192,7 +192,7 @@ func (i *inbounder) forward(p inboundPort) {
 		return
 	}
 	name := inboundName(p.number)
-	i.part.Routes = append(i.part.Routes, ir.RouteTable{Name: name, Sources: []ir.Source{p.source}, Hosts: []ir.VirtualHost{{
+	i.part.Routes = append(i.part.Routes, ir.RouteTable{Name: name, Sources: []ir.Source{p.source}, Hosts: []*ir.VirtualHost{{
 		Name: "inbound|http|" + decimal(p.number), Domains: []string{"*"},
 		Routes: []ir.Route{{Name: "default", Action: ir.Forward{To: []ir.Weighted{{Cluster: name, Weight: 1}}}}},
 	}}})

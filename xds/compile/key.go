@@ -36,3 +36,17 @@ type Affected struct {
 	Inbound   bool                // every inbound part is to be built again
 	Workloads map[policy.Key]bool // workloads (by the key of their WorkloadEntry or Gateway) whose list of parts may differ, or that came or went
 }
+
+// Touches tells whether a part is to be built again.
+func (a Affected) Touches(k PartKey) bool {
+	switch {
+	case a.Parts[k]:
+		return true
+	case k.Kind == InboundPart:
+		return a.Inbound
+	case k.Kind == GatewayPart:
+		return a.Gateways
+	default:
+		return a.Outbound
+	}
+}

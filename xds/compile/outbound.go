@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -24,12 +25,12 @@ type outbounder struct {
 	services []*service      // all that may be used
 	anywhere bool            // what no service names is let through to where it was going
 	part     *ir.Part
-	clusters map[string]bool
+	taken    map[string]bool // names of the listeners that captured connections are handed to
 	problems []policy.Problem
 }
 
 func outbound(reg *registry, set *policy.Set, key PartKey) (*ir.Part, []policy.Problem) {
-	o := &outbounder{key: key, part: &ir.Part{Name: key.String(), Direction: ir.Outbound}, clusters: map[string]bool{}}
+	o := &outbounder{key: key, part: &ir.Part{Name: key.String(), Direction: ir.Outbound}, taken: map[string]bool{}}
 	switch w, ok := set.Workload(key.Namespace, key.Name); {
 	case !key.Alone && key.Name == "":
 		o.sidecar = defaultSidecar(set, key.Namespace)
@@ -51,9 +52,7 @@ func outbound(reg *registry, set *policy.Set, key PartKey) (*ir.Part, []policy.P
 	} else {
 		o.egress()
 	}
-	for _, s := range o.services {
-		o.reach(s)
-	}
+	o.reach()
 	return o.part, o.problems
 }
 
@@ -107,21 +106,31 @@ func (o *outbounder) unbound() []*service {
 
 func portless(e *networkingv1alpha3.IstioEgressListener) bool { return e.Port == nil }
 
-// reach adds the clusters of a service.
-func (o *outbounder) reach(s *service) {
-	for i := range s.ports {
-		addCluster(o.part, o.clusters, &s.ports[i])
+// reach adds the upstreams of all services. These are sorted by host, and their clusters are named by port and host: taken port by port they
+// are sorted by name.
+func (o *outbounder) reach() {
+	byPort := map[uint32][]*ir.Upstream{}
+	total := 0
+	for _, s := range o.services {
+		for i := range s.ports {
+			p := &s.ports[i]
+			if list := byPort[p.number]; len(list) > 0 && list[len(list)-1].Cluster.Name == p.cluster.Name {
+				continue // the service lists the port twice
+			}
+			byPort[p.number] = append(byPort[p.number], p.upstream)
+			total++
+		}
+	}
+	o.part.Upstreams = make([]*ir.Upstream, 0, total)
+	for _, number := range slices.SortedFunc(maps.Keys(byPort), func(a, b uint32) int { return cmp.Compare(clusterName(a, ""), clusterName(b, "")) }) {
+		o.part.Upstreams = append(o.part.Upstreams, byPort[number]...)
 	}
 }
 
 func addCluster(part *ir.Part, have map[string]bool, p *servicePort) {
-	if have[p.cluster.Name] {
-		return
-	}
-	have[p.cluster.Name] = true
-	part.Clusters = append(part.Clusters, p.cluster)
-	if p.cluster.Kind == ir.EDS {
-		part.Endpoints = append(part.Endpoints, ir.Endpoints{Cluster: p.cluster.Name, Members: p.endpoints, Sources: p.cluster.Sources})
+	if !have[p.cluster.Name] {
+		have[p.cluster.Name] = true
+		part.Upstreams = append(part.Upstreams, p.upstream)
 	}
 }
 
@@ -136,11 +145,7 @@ func (o *outbounder) egress() {
 		Name: name, Address: loopback, Port: o.key.EgressPort, Direction: ir.Outbound, Sources: o.sources(),
 		Chains: []ir.Chain{{Name: "http", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}, Handler: o.client(name, egressTable)}},
 	})
-	t := newTable(egressTable, o.key.Namespace)
-	for _, s := range o.unbound() {
-		t.service(s)
-	}
-	o.part.Routes = append(o.part.Routes, t.done(o.fallback()))
+	o.part.Routes = append(o.part.Routes, newTable(egressTable, o.key.Namespace, o.unbound(), false, 0, o.fallback()))
 }
 
 // client is an HTTP connection manager for the local application.
@@ -156,11 +161,11 @@ func (o *outbounder) sources() []ir.Source {
 }
 
 // fallback is what happens to a request for a host that no service has.
-func (o *outbounder) fallback() ir.VirtualHost {
+func (o *outbounder) fallback() *ir.VirtualHost {
 	if o.anywhere {
-		return ir.VirtualHost{Name: "allow_any", Domains: []string{"*"}, Routes: []ir.Route{{Name: "allow_any", Action: ir.Forward{To: []ir.Weighted{{Cluster: passthroughCluster, Weight: 1}}}}}}
+		return &ir.VirtualHost{Name: "allow_any", Domains: []string{"*"}, Routes: []ir.Route{{Name: "allow_any", Action: ir.Forward{To: []ir.Weighted{{Cluster: passthroughCluster, Weight: 1}}}}}}
 	}
-	return ir.VirtualHost{Name: "block_all", Domains: []string{"*"}, Routes: []ir.Route{{Name: "block_all", Action: ir.Respond{Status: 502}}}}
+	return &ir.VirtualHost{Name: "block_all", Domains: []string{"*"}, Routes: []ir.Route{{Name: "block_all", Action: ir.Respond{Status: 502}}}}
 }
 
 // bound adds the listeners that a Sidecar's egress binds.
@@ -177,11 +182,7 @@ func (o *outbounder) bound() {
 		l := ir.Listener{Name: name, Address: address, Port: number, Direction: ir.Outbound, Sources: o.sources()}
 		services := within(o.services, scopes(e.Hosts, o.key.Namespace))
 		if protocolOf(e.Port.Protocol, e.Port.Name).IsHTTP() {
-			t := newTable(name, o.key.Namespace)
-			for _, s := range services {
-				t.service(s)
-			}
-			o.part.Routes = append(o.part.Routes, t.done(o.fallback()))
+			o.part.Routes = append(o.part.Routes, newTable(name, o.key.Namespace, services, false, 0, o.fallback()))
 			l.Chains = []ir.Chain{{Name: "http", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}, Handler: o.client(name, name)}}
 		} else {
 			l.Chains = []ir.Chain{{Name: "tcp", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}, Handler: o.stream(n, name, e.Port.Number, services)}}
@@ -265,7 +266,9 @@ type handoff struct {
 func (h *handoff) add(s *service, p *servicePort) {
 	switch {
 	case p.protocol.IsHTTP():
-		h.http = append(h.http, s)
+		if n := len(h.http); n == 0 || h.http[n-1] != s {
+			h.http = append(h.http, s)
+		}
 	case len(s.addresses) > 0:
 		h.vips = append(h.vips, s)
 	case p.protocol == TLS && s.name == "":
@@ -290,11 +293,7 @@ func (o *outbounder) handoff(h *handoff) {
 	switch {
 	case len(h.http) > 0:
 		table := decimal(h.number)
-		t := newTable(table, o.key.Namespace)
-		for _, s := range h.http {
-			t.port(s, h.number)
-		}
-		o.part.Routes = append(o.part.Routes, t.done(o.fallback()))
+		o.part.Routes = append(o.part.Routes, newTable(table, o.key.Namespace, h.http, true, h.number, o.fallback()))
 		chains, source = append(chains, ir.Chain{Name: "http", TLS: ir.DownstreamTLS{Mode: ir.Plaintext}, Handler: o.client(name, table)}), h.http[0].source
 	case len(h.plain) == 1:
 		chains, source = append(chains, o.tunnel(name, clusterName(h.number, h.plain[0].host), nil)), h.plain[0].source
@@ -316,9 +315,15 @@ func (o *outbounder) handoff(h *handoff) {
 // handed adds a listener that gets its connections from the capture listener.
 func (o *outbounder) handed(address string, number uint32, source ir.Source, chains []ir.Chain) {
 	name := address + "_" + decimal(number)
-	if slices.ContainsFunc(o.part.Listeners, func(l ir.Listener) bool { return l.Name == name }) {
+	if len(o.taken) == 0 {
+		for i := range o.part.Listeners {
+			o.taken[o.part.Listeners[i].Name] = true
+		}
+	}
+	if o.taken[name] {
 		return
 	}
+	o.taken[name] = true
 	o.part.Listeners = append(o.part.Listeners, ir.Listener{
 		Name: name, Address: address, Port: number, Direction: ir.Outbound, Capture: ir.Handoff, Chains: chains, Sources: []ir.Source{source},
 	})

@@ -18,6 +18,8 @@ const dnsDomain = "cluster.local"
 type service struct {
 	namespace string
 	name      string // of a v1 Service; empty: a ServiceEntry
+	object    string // name of the object that makes it
+	nth       int    // of the hosts of a ServiceEntry
 	host      string // the FQDN
 	addresses []string
 	exportTo  []string // empty: everywhere
@@ -25,6 +27,8 @@ type service struct {
 	void      bool // could not be read: its host answers 503
 	ports     []servicePort
 	source    ir.Source
+	labelled  bool // name and namespace are DNS labels
+	routes    *routes
 }
 
 // servicePort is a port of a service with all that is needed to reach it. It is immutable and shared by all parts that see it.
@@ -34,6 +38,7 @@ type servicePort struct {
 	protocol  Protocol
 	cluster   ir.Cluster
 	endpoints []ir.Endpoint
+	upstream  *ir.Upstream // the finished form of both
 }
 
 // clusterName is Istio's name of the cluster of a port.
@@ -79,13 +84,6 @@ type registry struct {
 	services []*service // by host; of one host v1 Services first, then by namespace
 }
 
-// space is what one namespace holds.
-type space struct {
-	services  []*service
-	workloads []*member
-	targets   map[string][]target // workload name -> what services send to it
-}
-
 // registries remembers the registry of the sets that it saw last.
 type registries struct {
 	mu   sync.Mutex
@@ -119,21 +117,83 @@ func same(a, b *policy.Set) bool {
 func newRegistry(base *registry, set *policy.Set) *registry {
 	r := &registry{set: set, spaces: map[string]*space{}}
 	root := set.Mesh().RootNamespace
-	keep := base != nil && base.set.Mesh().TrustDomain == set.Mesh().TrustDomain && base.set.Mesh().RootNamespace == root &&
-		policy.SameIn(base.set, set, root, policy.KindPeerAuthentication)
-	for _, ns := range set.SpacesOf(serviceKinds()...) {
-		if keep && base.spaces[ns] != nil && policy.SameIn(base.set, set, ns, serviceKinds()...) {
-			r.spaces[ns] = base.spaces[ns]
-		} else {
-			r.spaces[ns] = newSpace(set, ns)
-		}
-		r.services = append(r.services, r.spaces[ns].services...)
+	if base == nil || base.set.Mesh().TrustDomain != set.Mesh().TrustDomain || base.set.Mesh().RootNamespace != root {
+		base = &registry{set: policy.NewSet(set.Mesh()), spaces: map[string]*space{}}
 	}
-	// A v1 Service comes before every ServiceEntry that claims its host: nobody may take over the traffic of another namespace.
-	slices.SortStableFunc(r.services, func(a, b *service) int {
-		return cmp.Or(cmp.Compare(a.host, b.host), compareBool(a.name == "", b.name == ""), cmp.Compare(a.namespace, b.namespace))
-	})
+	modes := policy.SameIn(base.set, set, root, policy.KindPeerAuthentication)
+	var came, gone []*service
+	for _, ns := range set.SpacesOf(serviceKinds()...) {
+		was := base.in(ns)
+		if modes && base.spaces[ns] != nil && policy.SameIn(base.set, set, ns, serviceKinds()...) {
+			r.spaces[ns] = was
+			continue
+		}
+		r.spaces[ns] = newSpace(base.set, was, set, ns)
+		x, y := differ(was.services, r.spaces[ns].services)
+		gone, came = append(gone, x...), append(came, y...)
+	}
+	for ns, was := range base.spaces {
+		if r.spaces[ns] == nil {
+			gone = append(gone, was.services...)
+		}
+	}
+	r.services = replaced(base.services, gone, came)
 	return r
+}
+
+// compareServices puts a v1 Service before every ServiceEntry that claims its host: nobody may take over the traffic of another namespace.
+func compareServices(a, b *service) int {
+	return cmp.Or(cmp.Compare(a.host, b.host), compareBool(a.name == "", b.name == ""), cmp.Compare(a.namespace, b.namespace),
+		cmp.Compare(a.object, b.object), cmp.Compare(a.nth, b.nth))
+}
+
+// replaced is the services of a sorted list without those that are gone, and with those that came.
+func replaced(list, gone, came []*service) []*service {
+	if len(gone) == 0 && len(came) == 0 {
+		return list
+	}
+	slices.SortFunc(gone, compareServices)
+	slices.SortFunc(came, compareServices)
+	out := make([]*service, 0, len(list)-len(gone)+len(came))
+	for _, s := range came {
+		i, _ := slices.BinarySearchFunc(list, s, compareServices)
+		out, gone = without(out, list[:i], gone)
+		out, list = append(out, s), list[i:]
+	}
+	out, _ = without(out, list, gone)
+	return out
+}
+
+// without appends a list to out, without those that are gone; it gives what is left of these.
+func without(out, list, gone []*service) (rest, left []*service) {
+	for _, s := range list {
+		if len(gone) > 0 && s == gone[0] {
+			gone = gone[1:]
+			continue
+		}
+		out = append(out, s)
+	}
+	return out, gone
+}
+
+// differ tells which services of one list are not in the other, and the other way about. Both are in the order of a space.
+func differ(a, b []*service) (onlyA, onlyB []*service) {
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
+			a, b = a[1:], b[1:]
+		case len(b) == 0 || len(a) > 0 && compareMade(a[0], b[0]) <= 0:
+			onlyA, a = append(onlyA, a[0]), a[1:]
+		default:
+			onlyB, b = append(onlyB, b[0]), b[1:]
+		}
+	}
+	return onlyA, onlyB
+}
+
+// compareMade is the order of the services of one namespace: by the object that makes them, v1 Services first.
+func compareMade(a, b *service) int {
+	return cmp.Or(compareBool(a.name == "", b.name == ""), cmp.Compare(a.object, b.object), cmp.Compare(a.nth, b.nth))
 }
 
 // in is the services of a namespace.
@@ -146,12 +206,14 @@ func (r *registry) in(namespace string) *space {
 
 // serviceOf finds the v1 Service of a name.
 func (r *registry) serviceOf(namespace, name string) (*service, bool) {
-	for _, s := range r.in(namespace).services {
-		if s.name == name {
-			return s, true
-		}
+	list := r.in(namespace).services
+	i, ok := slices.BinarySearchFunc(list, name, func(s *service, n string) int {
+		return cmp.Or(compareBool(s.name == "", false), cmp.Compare(s.object, n))
+	})
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	return list[i], true
 }
 
 // named finds a service by a name as users write it: host, or namespace/host; short names count in the given namespace.

@@ -66,16 +66,3 @@ func (r *registry) seenBy(namespace string) []*service {
 	}
 	return out
 }
-
-// domains is the names by which a client in a namespace may call a service, the most explicit first.
-func (s *service) domains(namespace string) []string {
-	if s.name == "" {
-		return []string{s.host}
-	}
-	full := s.name + "." + s.namespace
-	out := []string{s.host, full + ".svc", full}
-	if s.namespace == namespace {
-		out = append(out, s.name)
-	}
-	return out
-}

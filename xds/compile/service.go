@@ -17,7 +17,7 @@ const exportTo = "networking.istio.io/exportTo"
 // service makes a v1 Service.
 func (b *spaceBuilder) service(o *policy.Service) *service {
 	s := &service{
-		namespace: b.ns, name: o.Key.Name, host: o.Key.Name + "." + b.ns + ".svc." + dnsDomain,
+		namespace: b.ns, name: o.Key.Name, object: o.Key.Name, routes: &routes{}, labelled: isLabel(o.Key.Name) && isLabel(b.ns), host: o.Key.Name + "." + b.ns + ".svc." + dnsDomain,
 		source: sourceOf(&o.Object), void: o.Void || o.Spec == nil,
 	}
 	for _, e := range strings.Split(o.Annotations[exportTo], ",") {
@@ -72,7 +72,7 @@ func (b *spaceBuilder) behind(s *service, port *servicePort, members []*member, 
 			continue
 		}
 		name := m.workload.Name
-		b.out.targets[name] = append(b.out.targets[name], target{port: number, protocol: port.protocol, service: s, number: port.number})
+		b.sends = append(b.sends, sent{name, target{port: number, protocol: port.protocol, service: s, number: port.number}})
 		if spec.Address == "" {
 			continue
 		}
@@ -90,12 +90,12 @@ func (b *spaceBuilder) behind(s *service, port *servicePort, members []*member, 
 
 // discovered adds the addresses of Endpoints and EndpointSlices. They have no sidecar that we know of; what is a WorkloadEntry is known already.
 func (b *spaceBuilder) discovered(port *servicePort, name string, p corev1.ServicePort) {
-	for _, s := range b.slices[name] {
+	for _, s := range b.out.slices[name] {
 		if !s.Void {
 			b.slice(port, s.Slice, p)
 		}
 	}
-	if e, ok := policy.Get[*policy.Endpoints](b.set, b.ns, name); ok && !e.Void && len(b.slices[name]) == 0 {
+	if e, ok := policy.Get[*policy.Endpoints](b.set, b.ns, name); ok && !e.Void && len(b.out.slices[name]) == 0 {
 		for _, subset := range e.Subsets {
 			for _, sp := range subset.Ports {
 				if sp.Name != p.Name && len(subset.Ports) > 1 {

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -22,7 +21,6 @@ const tlsModeLabel = "security.istio.io/tlsMode"
 type member struct {
 	workload *policy.Workload
 	id       identity.ID
-	plain    map[uint32]bool // ports whose mode was asked for
 }
 
 // target is a port of a workload that a service sends to.
@@ -43,56 +41,13 @@ func sourceOf(o *policy.Object) ir.Source {
 	return ir.Source{Object: o.Key.String(), At: o.At.String()}
 }
 
-// builder makes the space of one namespace.
-type spaceBuilder struct {
-	set     *policy.Set
-	ns      string
-	td      identity.TrustDomain
-	out     *space
-	byLabel map[string][]*member // "key=value"
-	slices  map[string][]*policy.EndpointSlice
-}
-
-func newSpace(set *policy.Set, ns string) *space {
-	b := &spaceBuilder{set: set, ns: ns, td: domain(set), out: &space{targets: map[string][]target{}}, byLabel: map[string][]*member{}, slices: map[string][]*policy.EndpointSlice{}}
-	for e := range policy.In[*policy.WorkloadEntry](set, ns) {
-		if w, ok := set.Workload(ns, e.Key.Name); ok {
-			b.addMember(w)
-		}
-	}
-	for s := range policy.In[*policy.EndpointSlice](set, ns) {
-		if s.Slice != nil {
-			name := s.Slice.Labels["kubernetes.io/service-name"]
-			name = cmp.Or(name, s.Labels["kubernetes.io/service-name"])
-			b.slices[name] = append(b.slices[name], s)
-		}
-	}
-	for s := range policy.In[*policy.Service](set, ns) {
-		b.out.services = append(b.out.services, b.service(s))
-	}
-	for s := range policy.In[*policy.ServiceEntry](set, ns) {
-		b.out.services = append(b.out.services, b.entry(s)...)
-	}
-	return b.out
-}
-
-func (b *spaceBuilder) addMember(w *policy.Workload) {
-	m := &member{workload: w, plain: map[uint32]bool{}}
-	if id, err := identity.ForServiceAccount(b.td, w.Namespace, w.ServiceAccount); err == nil {
-		m.id = id
-	}
-	b.out.workloads = append(b.out.workloads, m)
-	for k, v := range w.Labels {
-		b.byLabel[k+"="+v] = append(b.byLabel[k+"="+v], m)
-	}
-}
-
 // selected is the workloads that have all labels of a selector, by name. An empty selector selects nobody, as in Kubernetes.
 func (b *spaceBuilder) selected(selector map[string]string) []*member {
 	var fewest []*member
-	for i, k := range slices.Sorted(maps.Keys(selector)) {
-		if have := b.byLabel[k+"="+selector[k]]; i == 0 || len(have) < len(fewest) {
-			fewest = have
+	first := true
+	for k, v := range selector {
+		if have := b.out.byLabel[label{k, v}]; first || len(have) < len(fewest) {
+			fewest, first = have, false
 		}
 	}
 	var out []*member
@@ -109,11 +64,20 @@ func (b *spaceBuilder) isPlain(m *member, port uint32) bool {
 	if m.workload.Labels[tlsModeLabel] == "disabled" {
 		return true
 	}
-	plain, known := m.plain[port]
+	a := ask{member: m, port: port}
+	a.plain = b.plainNow(a)
+	b.asked = append(b.asked, a)
+	return a.plain
+}
+
+// plainNow asks once for a port of a workload.
+func (b *spaceBuilder) plainNow(a ask) bool {
+	a.plain = false
+	plain, known := b.plain[a]
 	if !known {
-		mode, _ := peer.For(b.set, m.workload, port)
+		mode, _ := peer.For(b.set, a.member.workload, a.port)
 		plain = mode == peer.Disable
-		m.plain[port] = plain
+		b.plain[a] = plain
 	}
 	return plain
 }
@@ -155,6 +119,7 @@ func reach(p *servicePort, s *service, peers []identity.ID) {
 		c.Members = p.endpoints
 	}
 	c.TLS.Mode = ir.UpstreamPlain
+	defer func() { p.upstream = &ir.Upstream{Cluster: p.cluster, Members: p.endpoints} }()
 	anyPlain, anyMutual := false, false
 	for _, e := range p.endpoints {
 		anyPlain, anyMutual = anyPlain || e.Plain, anyMutual || !e.Plain

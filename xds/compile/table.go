@@ -1,48 +1,81 @@
 package compile
 
 import (
+	"slices"
 	"strings"
+	"sync"
 
+	"github.com/credence-mesh/credence/policy/authz"
 	"github.com/credence-mesh/credence/xds/ir"
 )
 
-// table gathers virtual hosts. A domain belongs to the first that claims it: Envoy refuses a table that names one twice.
-type table struct {
-	namespace string
-	routes    ir.RouteTable
-	taken     map[string]bool
-	later     []func() // claims of ServiceEntries, after all of Services
+// open is the rules of traffic of the own application: it is the server that decides.
+func open() authz.Rules { return authz.Rules{Open: true} }
+
+// client is who asks for the virtual hosts of a service.
+type client struct {
+	own      bool // of the service's namespace: the bare name is enough
+	captured bool // may call an address, and then it is the Host
 }
 
-func newTable(name, namespace string) *table {
-	return &table{namespace: namespace, routes: ir.RouteTable{Name: name}, taken: map[string]bool{}}
+// clients is the number of kinds of client.
+const clients = 4
+
+func (c client) index() int {
+	i := 0
+	if c.own {
+		i = 1
+	}
+	if c.captured {
+		i += 2
+	}
+	return i
 }
 
-// service adds all HTTP ports of a service: each by its number, and the first (port 80, where there is one) by the bare name too.
-func (t *table) service(s *service) {
+// routes is the virtual hosts of a service, made when first asked for, and shared by all tables that have them.
+type routes [clients]struct {
+	once  sync.Once
+	hosts []portHost
+}
+
+// portHost is the virtual host of a port; number 0 is all of a service that could not be read.
+type portHost struct {
+	number uint32
+	host   *ir.VirtualHost
+}
+
+// hosts is the virtual hosts of all HTTP ports of a service.
+func (s *service) hosts(c client) []portHost {
+	r := &s.routes[c.index()]
+	r.once.Do(func() { r.hosts = s.makeHosts(c) })
+	return r.hosts
+}
+
+// makeHosts: each port has its number behind every name. The bare names are the first port's (port 80's, where there is one) or, of captured
+// traffic, where the port is known already, each port's.
+func (s *service) makeHosts(c client) []portHost {
+	names := s.domains(c.own)
 	if s.void {
-		t.add(s, 0, ir.Respond{Status: 503}, s.domains(t.namespace))
-		return
+		return []portHost{{0, s.virtualHost(0, ir.Respond{Status: 503}, names)}}
+	}
+	if c.captured {
+		names = append(names, s.hostAddresses()...)
 	}
 	var bare *servicePort
 	for i := range s.ports {
-		if p := &s.ports[i]; p.protocol.IsHTTP() && (bare == nil || p.number == 80) {
+		if p := &s.ports[i]; p.protocol.IsHTTP() && (bare == nil || p.number == 80 && bare.number != 80) {
 			bare = p
 		}
 	}
+	var out []portHost
 	for i := range s.ports {
-		if p := &s.ports[i]; p.protocol.IsHTTP() {
-			names := s.domains(t.namespace)
-			t.add(s, p.number, forward(p), withPort(names, p.number, p == bare))
+		listed := slices.ContainsFunc(out, func(h portHost) bool { return h.number == s.ports[i].number })
+		if p := &s.ports[i]; p.protocol.IsHTTP() && !listed {
+			to := ir.Forward{To: []ir.Weighted{{Cluster: p.cluster.Name, Weight: 1}}}
+			out = append(out, portHost{p.number, s.virtualHost(p.number, to, withPort(names, p.number, c.captured || p == bare))})
 		}
 	}
-}
-
-// port adds one port of a service, by every name and by its addresses: captured applications may call an address, and then it is their Host.
-func (t *table) port(s *service, number uint32) {
-	if p, ok := s.port(number); ok {
-		t.add(s, number, forward(p), withPort(append(s.domains(t.namespace), s.hostAddresses()...), number, true))
-	}
+	return out
 }
 
 // hostAddresses is the addresses of a service as a Host header has them (RFC 3986, 3.2.2).
@@ -56,8 +89,11 @@ func (s *service) hostAddresses() []string {
 	return out
 }
 
-func forward(p *servicePort) ir.Action {
-	return ir.Forward{To: []ir.Weighted{{Cluster: p.cluster.Name, Weight: 1}}}
+func (s *service) virtualHost(number uint32, action ir.Action, domains []string) *ir.VirtualHost {
+	return &ir.VirtualHost{
+		Name: s.host + ":" + decimal(number), Domains: domains,
+		Routes: []ir.Route{{Name: "default", Action: action}}, Sources: []ir.Source{s.source},
+	}
 }
 
 func withPort(names []string, number uint32, bare bool) []string {
@@ -71,46 +107,123 @@ func withPort(names []string, number uint32, bare bool) []string {
 	return out
 }
 
-// add claims the names of a v1 Service now, and those of a ServiceEntry once every Service has its own: nobody may take over the traffic of
-// another namespace by a name that looks like its.
-func (t *table) add(s *service, number uint32, action ir.Action, domains []string) {
-	h := ir.VirtualHost{
-		Name:    s.host + ":" + decimal(number),
-		Routes:  []ir.Route{{Name: "default", Action: action}},
-		Sources: []ir.Source{s.source},
+// domains is the names by which a client may call a service, the most explicit first.
+func (s *service) domains(own bool) []string {
+	if s.name == "" {
+		return []string{s.host}
 	}
-	n := len(t.routes.Hosts)
-	t.routes.Hosts = append(t.routes.Hosts, h)
-	for _, d := range domains {
-		if s.name != "" {
-			t.claim(n, d)
-		} else {
-			t.later = append(t.later, func() { t.claim(n, d) })
-		}
-	}
-}
-
-func (t *table) claim(host int, domain string) {
-	if d := strings.ToLower(domain); !t.taken[d] {
-		t.taken[d] = true
-		t.routes.Hosts[host].Domains = append(t.routes.Hosts[host].Domains, domain)
-	}
-}
-
-// done is the finished table: hosts that got no domain are left out, the fallback takes what is left.
-func (t *table) done(fallback ir.VirtualHost) ir.RouteTable {
-	for _, claim := range t.later {
-		claim()
-	}
-	out := t.routes
-	out.Hosts = nil
-	for _, h := range t.routes.Hosts {
-		if len(h.Domains) > 0 {
-			out.Hosts = append(out.Hosts, h)
-		}
-	}
-	if !t.taken["*"] {
-		out.Hosts = append(out.Hosts, fallback)
+	full := s.name + "." + s.namespace
+	out := []string{s.host, full + ".svc", full}
+	if own {
+		out = append(out, s.name)
 	}
 	return out
+}
+
+// plain tells whether no other v1 Service can have a name that a client calls this one by: name and namespace are DNS labels (RFC 1123), so
+// that the number of dots tells the forms of a name apart.
+func (s *service) plain(c client) bool {
+	return s.name != "" && (!c.captured || len(s.addresses) == 0) && s.labelled
+}
+
+func isLabel(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// table gathers the virtual hosts of services. A domain belongs to the first that claims it: Envoy refuses a table that names one twice.
+type table struct {
+	namespace string
+	captured  bool
+	services  []*service // sorted by host, one a host
+	hosts     []*ir.VirtualHost
+	odd       []claim // hosts that another may have a name of
+	taken     map[string]bool
+}
+
+// claim is a host of the table whose names may be taken.
+type claim struct {
+	at     int // in hosts
+	of     *service
+	client client
+}
+
+// newTable is a table of all HTTP ports of services, or, of captured traffic, of one port.
+func newTable(name, namespace string, services []*service, captured bool, port uint32, fallback *ir.VirtualHost) ir.RouteTable {
+	t := &table{namespace: namespace, captured: captured, services: services, hosts: make([]*ir.VirtualHost, 0, len(services)+1), taken: map[string]bool{}}
+	for _, s := range services {
+		c := t.client(s)
+		plain := s.plain(c)
+		for _, h := range s.hosts(c) {
+			if captured && h.number != port {
+				continue
+			}
+			if !plain {
+				t.odd = append(t.odd, claim{len(t.hosts), s, c})
+			}
+			t.hosts = append(t.hosts, h.host)
+		}
+	}
+	t.settle()
+	if !t.taken["*"] {
+		t.hosts = append(t.hosts, fallback)
+	}
+	return ir.RouteTable{Name: name, Hosts: t.hosts, Shared: true}
+}
+
+func (t *table) client(s *service) client {
+	return client{own: s.namespace == t.namespace, captured: t.captured}
+}
+
+// settle gives every name to one host: those of v1 Services first, because nobody may take over the traffic of another namespace by a name
+// that looks like its. Hosts that are left without a name go.
+func (t *table) settle() {
+	if len(t.odd) == 0 {
+		return
+	}
+	for _, entries := range []bool{false, true} {
+		for _, c := range t.odd {
+			if entries == (c.of.name == "") {
+				t.hosts[c.at] = t.claimed(t.hosts[c.at])
+			}
+		}
+	}
+	t.hosts = slices.DeleteFunc(t.hosts, func(h *ir.VirtualHost) bool { return len(h.Domains) == 0 })
+}
+
+// claimed is a host with those of its names that are free.
+func (t *table) claimed(h *ir.VirtualHost) *ir.VirtualHost {
+	var free []string
+	for _, domain := range h.Domains {
+		if d := strings.ToLower(domain); !t.taken[d] && !t.plainly(d) {
+			t.taken[d] = true
+			free = append(free, domain)
+		}
+	}
+	if len(free) == len(h.Domains) {
+		return h
+	}
+	return &ir.VirtualHost{Name: h.Name, Domains: free, Routes: h.Routes, Sources: h.Sources}
+}
+
+// plainly tells whether a plain service of the table has a domain.
+func (t *table) plainly(domain string) bool {
+	name := domain
+	if i := strings.LastIndexByte(name, ':'); i >= 0 {
+		name = name[:i]
+	}
+	name = strings.TrimSuffix(strings.TrimSuffix(name, "."+dnsDomain), ".svc")
+	short, namespace, ok := strings.Cut(name, ".")
+	if !ok {
+		namespace = t.namespace
+	}
+	i, ok := slices.BinarySearchFunc(t.services, short+"."+namespace+".svc."+dnsDomain, func(s *service, h string) int { return strings.Compare(s.host, h) })
+	if !ok || !t.services[i].plain(t.client(t.services[i])) {
+		return false
+	}
+	return slices.ContainsFunc(t.services[i].hosts(t.client(t.services[i])), func(h portHost) bool { return slices.Contains(h.host.Domains, domain) })
 }

@@ -30,7 +30,8 @@ type Part struct {
 	Routes    []RouteTable
 	Clusters  []Cluster
 	Endpoints []Endpoints
-	AccessLog string // file that every request and connection is written to, as JSON; empty: none
+	Upstreams []*Upstream // clusters with their endpoints that other parts have too
+	AccessLog string      // file that every request and connection is written to, as JSON; empty: none
 }
 
 // Direction is where traffic of a listener comes from; it is the context that an EnvoyFilter names.
@@ -160,7 +161,9 @@ type Issuer struct {
 // RouteTable is a route configuration.
 type RouteTable struct {
 	Name  string
-	Hosts []VirtualHost
+	Hosts []*VirtualHost
+	// Shared: hosts are immutable, and other tables have them too.
+	Shared bool
 	// AnyPort: the port in a Host header does not count.
 	AnyPort bool
 	Sources []Source
@@ -172,6 +175,7 @@ type VirtualHost struct {
 	Domains []string // as Envoy's: exact, "*.suffix", "*"
 	Routes  []Route
 	Sources []Source
+	Memo    Memo // of a Shared table's host
 }
 
 // Route is a match and an action.
@@ -280,6 +284,13 @@ type Cluster struct {
 	HTTP2   bool          // gRPC and h2c upstreams; otherwise HTTP/1.1, whatever the client speaks
 	Timeout time.Duration // of connecting; 0: the default, 5 s
 	Sources []Source
+}
+
+// Upstream is a cluster with its endpoints, made once and shared by every part that reaches it. It is immutable.
+type Upstream struct {
+	Cluster Cluster
+	Members []Endpoint // of an EDS cluster
+	Memo    Memo
 }
 
 // ClusterKind is how a cluster finds its endpoints.

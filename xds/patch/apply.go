@@ -29,10 +29,25 @@ func Apply(m *resource.Messages, filters []*policy.EnvoyFilter, s Settings) (*re
 	if len(list) == 0 {
 		return m, nil
 	}
+	if slices.ContainsFunc(list, editsShared) {
+		a.messages = m.Clone()
+		if err := a.messages.Thaw(); err != nil {
+			for _, p := range list {
+				a.problem(p, policy.Problem{Field: p.field(".patch"), Code: "ENVOYFILTER_INVALID", Says: err.Error() + "; the patch is left out", Try: "report this"})
+			}
+			return m, a.problems
+		}
+	}
 	for _, p := range list {
 		a.apply(p)
 	}
 	return a.messages, a.problems
+}
+
+// editsShared tells whether a patch is about clusters or routes, which parts share.
+func editsShared(p *one) bool {
+	n := phase(p.spec.ApplyTo)
+	return n >= 0 && n <= phase(networkingv1alpha3.EnvoyFilter_HTTP_ROUTE)
 }
 
 // applier holds the resources as patched so far.

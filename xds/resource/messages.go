@@ -20,7 +20,11 @@ type Messages struct {
 	Extensions []*corev3.TypedExtensionConfig
 	Listeners  []*listenerv3.Listener
 	Routes     []*routev3.RouteConfiguration
-	from       map[id]*origins
+	// Finished are clusters, then endpoints, each sorted by name, that were made and checked before and are shared; Tables are route tables
+	// of hosts like that. Thaw makes both editable.
+	Finished []*Resource
+	Tables   []*Table
+	from     map[id]*origins
 }
 
 // origins is what one resource came from: thousands of objects, for the route table of a large mesh.
@@ -64,9 +68,10 @@ func (m *Messages) Sources(t Type, name string) []Source {
 	return nil
 }
 
-// Clone copies deeply.
+// Clone copies deeply, but for what is finished.
 func (m *Messages) Clone() *Messages {
 	c := &Messages{
+		Finished: m.Finished, Tables: m.Tables,
 		Clusters: cloneAll(m.Clusters), Endpoints: cloneAll(m.Endpoints), Extensions: cloneAll(m.Extensions),
 		Listeners: cloneAll(m.Listeners), Routes: cloneAll(m.Routes), from: make(map[id]*origins, len(m.from)),
 	}
@@ -86,7 +91,7 @@ func cloneAll[M proto.Message](in []M) []M {
 
 // Pack serialises every message once, ordered by type and name.
 func (m *Messages) Pack() ([]*Resource, error) {
-	var out []*Resource
+	out := make([]*Resource, 0, len(m.Finished)+len(m.Tables)+len(m.Clusters)+len(m.Endpoints)+len(m.Extensions)+len(m.Listeners)+len(m.Routes))
 	add := func(t Type, name string, msg proto.Message) error {
 		r, err := New(t, name, msg, m.Sources(t, name)...)
 		if err == nil {
@@ -110,9 +115,32 @@ func (m *Messages) Pack() ([]*Resource, error) {
 	for _, r := range m.Routes {
 		err = cmp.Or(err, add(RouteConfig, r.GetName(), r))
 	}
+	for _, t := range m.Tables {
+		r, failed := t.Pack()
+		err = cmp.Or(err, failed)
+		out = append(out, r)
+	}
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(out, func(a, b *Resource) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name)) })
-	return out, nil
+	slices.SortFunc(out, Compare)
+	return merge(m.Finished, out), nil
+}
+
+// Compare orders resources by type and name.
+func Compare(a, b *Resource) int {
+	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
+}
+
+// merge puts a short sorted list into a long one.
+func merge(long, short []*Resource) []*Resource {
+	if len(long) == 0 {
+		return short
+	}
+	out := make([]*Resource, 0, len(long)+len(short))
+	for _, r := range short {
+		i, _ := slices.BinarySearchFunc(long, r, Compare)
+		out, long = append(append(out, long[:i]...), r), long[i:]
+	}
+	return append(out, long...)
 }

@@ -28,6 +28,10 @@ type checker struct {
 	extensionNames map[string]bool
 	filters        map[string][]string // names of the HTTP filters in front of a route table
 	wanted         []reference         // clusters that filters name
+	next           [8]int              // where the next finished clusters that are asked for may be
+	turn           int
+	asks           bool // note the clusters that routes name, instead of looking for them
+	asked          []string
 }
 
 // reference is a use of a cluster.
@@ -92,7 +96,9 @@ func (c *checker) names() {
 	}
 	cluster, endpoints, extension, listener, table := one("cluster"), one("endpoints"), one("extension"), one("listener"), one("route table")
 	for _, m := range c.r.Clusters {
-		cluster(m.Name)
+		if cluster(m.Name); c.finished(m.Name) {
+			cluster(m.Name)
+		}
 	}
 	for _, m := range c.r.Endpoints {
 		endpoints(m.ClusterName)
@@ -105,5 +111,8 @@ func (c *checker) names() {
 	}
 	for _, m := range c.r.Routes {
 		table(m.Name)
+	}
+	for _, m := range c.r.Tables {
+		table(m.Config.Name)
 	}
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/credence-mesh/credence/xds/filter"
+	"github.com/credence-mesh/credence/xds/resource"
 )
 
 // references collects what may be referred to, and refuses what refers to nothing.
@@ -29,6 +32,9 @@ func (c *checker) references() {
 	c.tables, c.extensionNames, c.filters = map[string]bool{}, map[string]bool{}, map[string][]string{}
 	for _, t := range c.r.Routes {
 		c.tables[t.Name] = true
+	}
+	for _, t := range c.r.Tables {
+		c.tables[t.Config.Name] = true
 	}
 	for _, e := range c.r.Extensions {
 		c.extensionNames[e.Name] = true
@@ -59,12 +65,44 @@ func (c *checker) refer(what string, m proto.Message) {
 }
 
 func (c *checker) cluster(what, name string) {
-	if name != "" && !c.clusters[name] {
+	if name == "" || c.clusters[name] {
+		return
+	}
+	if c.asks {
+		c.asked = append(c.asked, name)
+	} else if !c.finished(name) {
 		c.fail("%s: cluster %q does not exist", what, name)
 	}
 }
 
+// finished tells whether a cluster is among those that are finished. Both these and the hosts that name them are in the order of services, so
+// that the next one asked for mostly follows one that was.
+func (c *checker) finished(name string) bool {
+	list := c.r.Finished
+	for i, at := range c.next {
+		if at < len(list) && list[at].Name == name && list[at].Type == resource.Cluster {
+			c.next[i]++
+			return true
+		}
+	}
+	at, ok := slices.BinarySearchFunc(list, name, func(r *resource.Resource, n string) int {
+		return cmp.Or(cmp.Compare(r.Type, resource.Cluster), cmp.Compare(r.Name, n))
+	})
+	if ok {
+		c.next[c.turn%len(c.next)] = at + 1
+		c.turn++
+	}
+	return ok
+}
+
 func (c *checker) routes() {
+	for _, t := range c.r.Tables {
+		for _, h := range t.Hosts {
+			for _, name := range h.Clusters {
+				c.cluster(t.Config.Name, name)
+			}
+		}
+	}
 	for _, t := range c.r.Routes {
 		domains, hosts := map[string]bool{}, map[string]bool{}
 		for _, h := range t.VirtualHosts {

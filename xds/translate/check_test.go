@@ -34,7 +34,7 @@ func sound(t *testing.T) *translate.Resources {
 		Listeners: []ir.Listener{{Name: "l", Address: "127.0.0.1", Port: 8080, Chains: []ir.Chain{{
 			Name: "c", Handler: &ir.HTTP{Name: name, Table: name, Guard: ir.Guard{Enforce: true, Rules: authz.Rules{Open: true}}},
 		}}}},
-		Routes: []ir.RouteTable{{Name: name, Hosts: []ir.VirtualHost{{
+		Routes: []ir.RouteTable{{Name: name, Hosts: []*ir.VirtualHost{{
 			Name: "h", Domains: []string{"*"}, Routes: []ir.Route{{Name: "r", Action: ir.Forward{To: []ir.Weighted{{Cluster: name, Weight: 1}}}}},
 		}}}},
 		Clusters: []ir.Cluster{{Name: name, Kind: ir.Static, Address: "127.0.0.1", Port: 1, TLS: ir.UpstreamTLS{Mode: ir.UpstreamPlain}}},

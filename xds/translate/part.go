@@ -26,8 +26,15 @@ func Part(p *ir.Part) (*Resources, error) {
 	for i := range p.Endpoints {
 		t.endpoints(&p.Endpoints[i])
 	}
+	if err := t.upstreams(p.Upstreams); err != nil {
+		return nil, err
+	}
 	for i := range p.Routes {
-		if err := t.table(&p.Routes[i]); err != nil {
+		add := t.table
+		if p.Routes[i].Shared {
+			add = t.shared
+		}
+		if err := add(&p.Routes[i]); err != nil {
 			return nil, fmt.Errorf("route table %s: %w", p.Routes[i].Name, err)
 		}
 	}

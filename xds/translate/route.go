@@ -18,7 +18,7 @@ func (t *translator) table(r *ir.RouteTable) error {
 	out := &routev3.RouteConfiguration{Name: r.Name, ValidateClusters: wrapperspb.Bool(false), IgnorePortInHostMatching: r.AnyPort}
 	t.from(resource.RouteConfig, r.Name, r.Sources)
 	for i := range r.Hosts {
-		h := &r.Hosts[i]
+		h := r.Hosts[i]
 		host := &routev3.VirtualHost{Name: h.Name, Domains: h.Domains}
 		for n := range h.Routes {
 			route, err := routeOf(&h.Routes[n])

@@ -23,7 +23,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors:     true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
 	}
-	root.AddCommand(newServe(), newValidate(), newExplain(), newStatus(), newConfigDump(), newLogLevel(),
+	root.AddCommand(newServe(), newValidate(), newExplain(), newTest(), newDiff(), newStatus(), newConfigDump(), newLogLevel(),
 		newToken(), newSVID(), newBootstrap(), newProxy(), newDemo(), newVersion())
 	root.SetUsageTemplate(root.UsageTemplate() + environmentHelp)
 	return root

@@ -24,6 +24,8 @@ var rooms = []room{
 	{"policy/body", below},
 	{"policy/lint", append(below, "policy/strict", "policy/peer", "policy/jwt", "policy/authz", "policy/limit", "policy/opa")},
 	{"policy/explain", append(below, "xds/resource")}, // it reads what is generated: docs/adr/2026-11-23-explain-reads-generated-configuration.md
+	{"policy/cases", append(below, "policy/strict", "policy/explain")},
+	{"policy/compare", append(below, "policy/authz", "policy/explain")},
 
 	// Who a workload is. Private keys live here and nowhere else; identity/sds speaks Envoy's secrets, so it packs resources.
 	{"identity", nil},
@@ -110,7 +112,7 @@ var guards = []guarded{
 
 // apis are the rooms that know the resource types of Istio, Kubernetes and the Gateway API.
 var apis = []string{
-	"policy", "policy/kinds", "policy/peer", "policy/jwt", "policy/authz", "policy/limit", "policy/lint", "policy/source/file", "identity/sds", "xds/compile",
+	"policy", "policy/kinds", "policy/peer", "policy/jwt", "policy/authz", "policy/limit", "policy/lint", "policy/compare", "policy/source/file", "identity/sds", "xds/compile",
 	"xds/patch", "internal/policytest",
 }
 

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -180,7 +181,7 @@ func (r *run) addresses(m *hcmv3.HttpConnectionManager) {
 		}
 	}
 	if edge && !m.GetSkipXffAppend() {
-		r.headers.append("x-forwarded-for", r.conn.direct.String())
+		r.headers.append("x-forwarded-for", forwardedFor(r.conn.direct))
 	}
 	scheme := r.headers.value(":scheme")
 	if _, ok := r.headers.get("x-forwarded-proto"); !ok || edge && hops == 0 {
@@ -193,6 +194,14 @@ func (r *run) addresses(m *hcmv3.HttpConnectionManager) {
 	if r.conn.remote != r.conn.direct {
 		r.note("client", "the client is "+r.conn.remote.String()+", by X-Forwarded-For")
 	}
+}
+
+// forwardedFor is what Envoy adds to X-Forwarded-For: the client's address or, of one on the same host, the host's own, which is not known here.
+func forwardedFor(a netip.Addr) string {
+	if a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback() {
+		return "the-proxys-own-address"
+	}
+	return a.String()
 }
 
 func (h *headers) append(name, value string) {

@@ -31,7 +31,7 @@ func Paths(mesh policy.Mesh, decision string, paths ...string) ([]policy.Problem
 	}
 	problems = append(problems, decisions.Update(set)...)
 	problems = append(problems, built(set)...)
-	return Sorted(Merged(problems, lint.Set(set))), nil
+	return Sorted(Merged(lint.Ignored(set, problems), lint.Set(set))), nil
 }
 
 // built finds what is wrong by building every part of every workload.

@@ -27,6 +27,9 @@ func (l *linter) authorization(p *policy.AuthorizationPolicy) {
 		}
 		l.bound(p, at, rule, issuers)
 	}
+	l.shadows(p)
+	l.paths(p)
+	l.headers(p)
 	switch {
 	case deny(p):
 		l.denies(p)

@@ -39,6 +39,15 @@ const (
 	CodeUnknownSecret         = "SECRET_NOT_FOUND" // as xds/compile
 	CodeUnknownProvider       = "UNKNOWN_PROVIDER"
 	CodeUnknownAuthorizer     = "AUTHZ_UNKNOWN_PROVIDER" // as policy/authz
+	CodeRuleShadowed          = "RULE_SHADOWED"
+	CodeRuleUnreachable       = "RULE_UNREACHABLE"
+	CodePathSpelling          = "PATH_RULE_EVADED_BY_SPELLING"
+	CodePathPrefix            = "PATH_PREFIX_EVADED"
+	CodeHeaderFromClient      = "HEADER_FROM_CLIENT"
+	CodeNoPort                = "WORKLOAD_WITHOUT_PORTS"
+	CodeIgnoreUnknown         = "IGNORE_UNKNOWN_CODE"
+	CodeIgnoreNoReason        = "IGNORE_WITHOUT_REASON"
+	CodeIgnoreError           = "IGNORE_ERROR"
 	CodeTelemetryNotInForce   = "TELEMETRY_NOT_IN_FORCE" // as xds/compile
 )
 
@@ -51,14 +60,14 @@ func Set(set *policy.Set) []policy.Problem {
 		}
 	}
 	l.selectors()
+	l.portless()
 	l.limits()
 	l.rego()
 	l.telemetry()
 	l.claims()
 	l.services()
 	l.routes()
-	slices.SortFunc(l.found, policy.Problem.Compare)
-	return l.found
+	return Ignored(set, l.found)
 }
 
 type linter struct {

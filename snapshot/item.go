@@ -11,6 +11,7 @@ type Item struct {
 	*resource.Resource
 	delta mem.Buffer
 	sotw  mem.Buffer
+	sum   sum
 }
 
 // Field numbers of envoy.service.discovery.v3 and google.protobuf.Any.
@@ -40,7 +41,7 @@ func NewItem(r *resource.Resource) *Item {
 	b = appendString(b, fieldAnyType, r.Body.TypeUrl)
 	b = protowire.AppendTag(b, fieldAnyValue, protowire.BytesType)
 	b = protowire.AppendBytes(b, r.Body.Value)
-	return &Item{Resource: r, delta: mem.SliceBuffer(b), sotw: mem.SliceBuffer(b[start:])}
+	return &Item{Resource: r, delta: mem.SliceBuffer(b), sotw: mem.SliceBuffer(b[start:]), sum: sumOf(r)}
 }
 
 // Delta is the item as one `resources` field of a DeltaDiscoveryResponse. It must not be modified.

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"hash"
@@ -16,6 +15,7 @@ import (
 type Layer struct {
 	items   [resource.NumTypes][]*Item
 	version [resource.NumTypes]string
+	sum     [resource.NumTypes]sum
 
 	mu    sync.Mutex
 	diffs map[*Layer]*[resource.NumTypes]names // from an older layer to this one
@@ -29,6 +29,10 @@ type names struct{ changed, removed []string }
 // neither encoded nor held twice; where nothing changed at all, prev itself is the result.
 func newLayer(prev *Layer, intern *interner, list []*resource.Resource) (*Layer, error) {
 	l := &Layer{}
+	g := gatherer{prev: prev, intern: intern}
+	for t := range g.last {
+		g.last[t] = -1
+	}
 	for _, r := range list {
 		if r.Type >= resource.NumTypes || r.Name == "" || r.Body == nil {
 			return nil, fmt.Errorf("%s %q: not a finished resource", r.Type, r.Name)
@@ -36,17 +40,24 @@ func newLayer(prev *Layer, intern *interner, list []*resource.Resource) (*Layer,
 		if r.Type == resource.Secret || r.Private {
 			return nil, fmt.Errorf("%s %s: a private resource must not be in a layer", r.Type, r.Name)
 		}
-		l.items[r.Type] = append(l.items[r.Type], intern.item(r))
+		l.items[r.Type] = append(l.items[r.Type], g.item(l.items[r.Type], r))
 	}
 	same := prev != nil
 	for t := range l.items {
-		slices.SortFunc(l.items[t], byName)
-		for i := 1; i < len(l.items[t]); i++ {
-			if l.items[t][i].Name == l.items[t][i-1].Name {
-				return nil, fmt.Errorf("%s %s: built twice", resource.Type(t), l.items[t][i].Name)
+		if g.disorder[t] {
+			slices.SortFunc(l.items[t], byName)
+			for i := 1; i < len(l.items[t]); i++ {
+				if l.items[t][i].Name == l.items[t][i-1].Name {
+					return nil, fmt.Errorf("%s %s: built twice", resource.Type(t), l.items[t][i].Name)
+				}
 			}
 		}
-		l.version[t] = versionOf(l.items[t])
+		if prev != nil {
+			l.sum[t] = prev.sum[t].moved(prev.items[t], l.items[t])
+		} else {
+			l.sum[t] = sum{}.moved(nil, l.items[t])
+		}
+		l.version[t] = l.sum[t].version(len(l.items[t]))
 		same = same && l.version[t] == prev.version[t] && sameSources(l.items[t], prev.items[t])
 	}
 	if same {
@@ -113,6 +124,8 @@ func diffItems(a, b []*Item) names {
 	}
 	for len(a) > 0 || len(b) > 0 {
 		switch {
+		case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
+			a, b = a[1:], b[1:]
 		case len(b) == 0 || (len(a) > 0 && a[0].Name < b[0].Name):
 			d.removed = append(d.removed, a[0].Name)
 			a = a[1:]
@@ -120,26 +133,13 @@ func diffItems(a, b []*Item) names {
 			d.changed = append(d.changed, b[0].Name)
 			b = b[1:]
 		default:
-			if a[0] != b[0] && a[0].Version != b[0].Version {
+			if a[0].Version != b[0].Version {
 				d.changed = append(d.changed, b[0].Name)
 			}
 			a, b = a[1:], b[1:]
 		}
 	}
 	return d
-}
-
-// versionOf is a hash over names and versions; the empty list has the empty version.
-func versionOf(items []*Item) string {
-	if len(items) == 0 {
-		return ""
-	}
-	h := sha256.New()
-	for _, i := range items {
-		hashString(h, i.Name)
-		hashString(h, i.Version)
-	}
-	return shorten(h)
 }
 
 func hashString(h hash.Hash, s string) {

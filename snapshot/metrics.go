@@ -74,7 +74,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(m.published, r.Published)
 	gauge(m.took, r.Took.Seconds())
 	counts := map[policy.Severity]int{policy.Error: 0, policy.Warning: 0, policy.Info: 0}
-	for _, p := range r.Problems {
+	for _, p := range r.Problems() {
 		counts[p.Severity]++
 	}
 	for s, n := range counts {

@@ -63,9 +63,14 @@ func (p *Pipeline) apply() bool {
 
 // invalidate marks what a change touches.
 func (p *Pipeline) invalidate(a compile.Affected, dirty map[*workload]struct{}) {
-	for k, part := range p.parts {
-		if a.Touches(k) {
-			part.stale = true
+	for k := range a.Parts {
+		p.spoil(k)
+	}
+	if a.Wide() {
+		for k := range p.parts {
+			if a.Touches(k) {
+				p.spoil(k)
+			}
 		}
 	}
 	for k := range a.Workloads {
@@ -77,6 +82,14 @@ func (p *Pipeline) invalidate(a compile.Affected, dirty map[*workload]struct{}) 
 		for _, kind := range []policy.Kind{policy.KindWorkloadEntry, policy.KindGateway} {
 			p.discharge(policy.Key{Kind: kind, Namespace: k.Namespace, Name: k.Name}, dirty)
 		}
+	}
+}
+
+// spoil marks a part, where there is one, to be built again.
+func (p *Pipeline) spoil(k compile.PartKey) {
+	if part := p.parts[k]; part != nil {
+		part.stale = true
+		p.stale[k] = struct{}{}
 	}
 }
 
@@ -96,10 +109,14 @@ func (p *Pipeline) enlist(w *policy.Workload, dirty map[*workload]struct{}) {
 	}
 	entry.at = w.Meta()
 	entry.id, entry.err = p.identify(p.set, w)
+	if delete(p.unnamed, entry); entry.err != nil {
+		p.unnamed[entry] = struct{}{}
+	}
 	list := p.partsOf(w, entry.parts)
 	for _, k := range list {
 		if p.parts[k] == nil {
-			p.parts[k] = &part{stale: true, users: map[*workload]struct{}{}}
+			p.parts[k] = &part{users: map[*workload]struct{}{}}
+			p.spoil(k)
 		}
 		p.parts[k].users[entry] = struct{}{}
 	}
@@ -118,6 +135,8 @@ func (p *Pipeline) release(w *workload, was []compile.PartKey) {
 		delete(p.parts[k].users, w)
 		if len(p.parts[k].users) == 0 {
 			delete(p.parts, k)
+			delete(p.stale, k)
+			delete(p.telling, k)
 		}
 	}
 }
@@ -135,6 +154,7 @@ func (p *Pipeline) remove(k policy.Key, dirty map[*workload]struct{}) *workload 
 		return nil
 	}
 	delete(p.workloads, k)
+	delete(p.unnamed, w)
 	delete(dirty, w)
 	was := w.parts
 	w.parts = nil
@@ -162,8 +182,8 @@ func (p *Pipeline) due(k compile.PartKey, part *part) bool {
 // build builds the parts that are due, and marks the workloads whose view that changes.
 func (p *Pipeline) build(dirty map[*workload]struct{}) {
 	var keys []compile.PartKey
-	for k, part := range p.parts {
-		switch {
+	for k := range p.stale {
+		switch part := p.parts[k]; {
 		case p.due(k, part):
 			keys = append(keys, k)
 		case part.stale && part.tried:
@@ -191,6 +211,10 @@ func (p *Pipeline) build(dirty map[*workload]struct{}) {
 			was.layer.supersede()
 		}
 		p.parts[k] = &next[i]
+		delete(p.stale, k)
+		if delete(p.telling, k); next[i].err != nil || len(next[i].problems) > 0 {
+			p.telling[k] = struct{}{}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,9 @@ type Pipeline struct {
 	problems  []policy.Problem // of the source
 	parts     map[compile.PartKey]*part
 	workloads map[policy.Key]*workload
+	stale     map[compile.PartKey]struct{} // parts that are
+	telling   map[compile.PartKey]struct{} // parts that have problems, or could not be built
+	unnamed   map[*workload]struct{}       // workloads without an identity
 }
 
 type update struct {
@@ -57,13 +61,27 @@ type update struct {
 
 // Report is the state of the configuration as a whole.
 type Report struct {
-	Problems  []policy.Problem // of the source and of every part that was built, sorted
 	Kept      []compile.PartKey
 	Withheld  []compile.PartKey // failed, with no last good: their proxies get nothing of them
 	Parts     int
 	Workloads int
 	Published uint64        // how often views were published
 	Took      time.Duration // by the last one, from its arrival to its publication
+
+	told   [][]policy.Problem
+	once   sync.Once
+	sorted []policy.Problem
+}
+
+// Problems is what the source and every part that was built tell, sorted. They are gathered when somebody asks: an edit does not pay for the
+// problems of the whole mesh. The result must not be modified.
+func (r *Report) Problems() []policy.Problem {
+	r.once.Do(func() {
+		r.sorted = slices.Concat(r.told...)
+		slices.SortFunc(r.sorted, policy.Problem.Compare)
+		r.sorted = slices.Compact(r.sorted)
+	})
+	return r.sorted
 }
 
 // New makes a pipeline.
@@ -72,6 +90,7 @@ func New(b Builder) *Pipeline {
 		builder: b, identify: serviceAccountID, classes: newRegistry(), intern: newInterner(), ready: make(chan struct{}),
 		demand: map[identity.Workload]struct{}{}, wake: make(chan struct{}, 1),
 		parts: map[compile.PartKey]*part{}, workloads: map[policy.Key]*workload{},
+		stale: map[compile.PartKey]struct{}{}, telling: map[compile.PartKey]struct{}{}, unnamed: map[*workload]struct{}{},
 	}
 	p.report.Store(&Report{})
 	return p

@@ -123,7 +123,7 @@ func two() *policy.Set {
 
 func code(p *Pipeline, code string) int {
 	n := 0
-	for _, x := range p.Report().Problems {
+	for _, x := range p.Report().Problems() {
 		if x.Code == code {
 			n++
 		}
@@ -193,14 +193,14 @@ func TestLastGoodStays(t *testing.T) {
 					t.Error("the view must stay")
 				}
 				if code(p, "BUILD_FAILED_LAST_GOOD_KEPT") != 1 || len(p.Report().Kept) != 1 {
-					t.Errorf("not told: %v", p.Report().Problems)
+					t.Errorf("not told: %v", p.Report().Problems())
 				}
 				b.set(func(b *builder) { b.fails, b.panics, b.says["0/a"] = map[string]bool{}, map[string]bool{}, "mended" })
 				p.Put(set.Apply([]policy.Resource{entry("a", 3)}, nil), nil)
 				<-time.After(maxWindow)
 				synctest.Wait()
-				if a.State().View == before || len(p.Report().Problems) != 0 {
-					t.Errorf("not mended: %v", p.Report().Problems)
+				if a.State().View == before || len(p.Report().Problems()) != 0 {
+					t.Errorf("not mended: %v", p.Report().Problems())
 				}
 			})
 		})

@@ -72,9 +72,11 @@ func (s *viewSet) of(layers []*Layer) *View {
 // tell publishes the report.
 func (p *Pipeline) tell(start time.Time) {
 	r := &Report{Parts: len(p.parts), Workloads: len(p.workloads), Published: p.report.Load().Published + 1, Took: time.Since(start)}
-	r.Problems = slices.Clone(p.problems)
-	for k, part := range p.parts {
-		r.Problems = append(r.Problems, part.problems...)
+	r.told = append(r.told, p.problems)
+	var own []policy.Problem
+	for k := range p.telling {
+		part := p.parts[k]
+		r.told = append(r.told, part.problems)
 		if part.err == nil {
 			continue
 		}
@@ -83,17 +85,14 @@ func (p *Pipeline) tell(start time.Time) {
 		} else {
 			r.Withheld = append(r.Withheld, k)
 		}
-		r.Problems = append(r.Problems, p.failure(k, part))
+		own = append(own, p.failure(k, part))
 	}
-	for _, w := range p.workloads {
-		if w.err != nil {
-			r.Problems = append(r.Problems, policy.Problem{At: w.at.At, Object: w.at.Key.String(), Code: "WORKLOAD_WITHOUT_IDENTITY",
-				Says: "no SPIFFE ID can be made for this workload, so its proxies are refused: " + w.err.Error(),
-				Try:  "use a namespace and a service account of letters, digits, '.', '-' and '_'"})
-		}
+	for w := range p.unnamed {
+		own = append(own, policy.Problem{At: w.at.At, Object: w.at.Key.String(), Code: "WORKLOAD_WITHOUT_IDENTITY",
+			Says: "no SPIFFE ID can be made for this workload, so its proxies are refused: " + w.err.Error(),
+			Try:  "use a namespace and a service account of letters, digits, '.', '-' and '_'"})
 	}
-	slices.SortFunc(r.Problems, policy.Problem.Compare)
-	r.Problems = slices.Compact(r.Problems)
+	r.told = append(r.told, own)
 	slices.SortFunc(r.Kept, comparePart)
 	slices.SortFunc(r.Withheld, comparePart)
 	p.report.Store(r)

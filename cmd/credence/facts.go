@@ -116,7 +116,7 @@ func (f *facts) Status() console.Status {
 	r := f.c.pipeline.Report()
 	s := console.Status{
 		Version: versionString(), Started: f.started, Ready: f.Ready() == nil, Objects: f.set.Load().Len(), Workloads: r.Workloads,
-		Problems: slices.Concat(r.Problems, *f.linted.Load()),
+		Problems: slices.Concat(r.Problems(), *f.linted.Load()),
 	}
 	slices.SortFunc(s.Problems, policy.Problem.Compare)
 	s.Problems = slices.Compact(s.Problems)

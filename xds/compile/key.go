@@ -37,6 +37,9 @@ type Affected struct {
 	Workloads map[policy.Key]bool // workloads (by the key of their WorkloadEntry or Gateway) whose list of parts may differ, or that came or went
 }
 
+// Wide tells whether parts are touched that Parts does not list.
+func (a Affected) Wide() bool { return a.Outbound || a.Gateways || a.Inbound }
+
 // Touches tells whether a part is to be built again.
 func (a Affected) Touches(k PartKey) bool {
 	switch {

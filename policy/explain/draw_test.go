@@ -293,7 +293,7 @@ func (d dice) token(r *explain.Request) {
 // path draws a path, often one with a trick in it.
 func (d dice) path() string {
 	if d.chance(45) {
-		return d.of("/", "/a", "/a/b", "/A", "/a/x.txt", "/ab", "/b", "/api/1/items", "/api/a/b/x", "/a.b/c", "/a/", "/a;x", "/a%20b", "/api/", "/api/x/", "/a?x=1", "/x/b?y", "/a+b", "/a=b")
+		return d.of("/", "/a", "/a/b", "/A", "/a/x.txt", "/ab", "/b", "/api/1/items", "/api/a/b/x", "/a.b/c", "/a/", "/a;x", "/a%20b", "/api/", "/api/x/", "/a?x=1", "/a?z=%20&b=%26&&b=2", "/a?b&a&", "/x/b?y", "/a+b", "/a=b")
 	}
 	var b strings.Builder
 	b.WriteByte('/')

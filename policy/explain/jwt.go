@@ -322,17 +322,13 @@ func split(claims *structpb.Struct, names []string) *structpb.Struct {
 
 func text(s string) *structpb.Value { return structpb.NewStringValue(s) }
 
+// withoutParam takes a query parameter away. Envoy then writes the others anew: decoded, ordered by name, each with an equals sign.
 func withoutParam(path, name string) string {
-	base, query, _ := strings.Cut(path, "?")
-	var kept []string
-	for pair := range strings.SplitSeq(query, "&") {
-		k, _, _ := strings.Cut(pair, "=")
-		if unescape(k) != name && pair != "" {
-			kept = append(kept, pair)
-		}
+	base, _, _ := strings.Cut(path, "?")
+	kept := slices.DeleteFunc(paramsOf(path), func(p Header) bool { return p.Name == name })
+	slices.SortStableFunc(kept, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	for i, p := range kept {
+		base += string("?&"[min(i, 1)]) + p.Name + "=" + p.Value
 	}
-	if len(kept) == 0 {
-		return base
-	}
-	return base + "?" + strings.Join(kept, "&")
+	return base
 }

@@ -11,11 +11,12 @@ func paramsOf(path string) params {
 		return nil
 	}
 	query, _, _ = strings.Cut(query, "#")
+	if query == "" {
+		return nil
+	}
+	query = strings.TrimSuffix(query, "&")
 	var out params
 	for pair := range strings.SplitSeq(query, "&") {
-		if pair == "" {
-			continue
-		}
 		name, value, _ := strings.Cut(pair, "=")
 		out = append(out, Header{unescape(name), unescape(value)})
 	}

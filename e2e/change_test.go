@@ -200,7 +200,8 @@ func (c changing) guarded(rounds int) {
 		c.w.write("guarded.yaml", docs(
 			route("guarded", "", "  hostnames: ["+host+"]\n  rules: [{backendRefs: [{name: one, port: 80}]}]\n"),
 			denyPaths("guarded", "edge", fmt.Sprintf("/guarded-%d", i))))
-		c.w.until(host+" to be there", func() (bool, error) { return refused.Load() > 3, nil })
+		c.w.answers(c.gateway.client, ask{host: host, path: "/elsewhere"}, 200)
+		c.w.until("the probe to be refused", func() (bool, error) { return refused.Load() > 3, nil })
 		absent.Store(0)
 		// The route goes first, then its guard.
 		c.w.write("guarded.yaml", denyPaths("guarded", "edge", fmt.Sprintf("/guarded-%d", i)))

@@ -145,7 +145,7 @@ func (l *linter) closes(p *policy.AuthorizationPolicy, labels map[string]string)
 	}
 	var paths []string
 	var exempts *policy.AuthorizationPolicy
-	for _, q := range inScope[*policy.AuthorizationPolicy](l, p.Key.Namespace) {
+	for _, q := range l.policies(p.Key.Namespace) {
 		if q == p || q.Spec == nil || !meets(labels, q.Spec.GetSelector().GetMatchLabels()) {
 			continue
 		}

@@ -53,7 +53,7 @@ const (
 
 // Set lints everything that is in force, and returns what it found in order.
 func Set(set *policy.Set) []policy.Problem {
-	l := &linter{set: set, mesh: set.Mesh()}
+	l := &linter{set: set, mesh: set.Mesh(), byLabel: map[string]map[string][]*policy.AuthorizationPolicy{}, bySpace: map[string][]*policy.AuthorizationPolicy{}}
 	for p := range policy.All[*policy.AuthorizationPolicy](set) {
 		if p.Spec != nil && !p.Void {
 			l.authorization(p)
@@ -74,6 +74,9 @@ type linter struct {
 	set   *policy.Set
 	mesh  policy.Mesh
 	found []policy.Problem
+
+	byLabel map[string]map[string][]*policy.AuthorizationPolicy // see active
+	bySpace map[string][]*policy.AuthorizationPolicy            // see policies
 }
 
 // finding is what is told about a field.
@@ -105,6 +108,16 @@ func inScope[T policy.Resource](l *linter, namespace string) []T {
 		return slices.Collect(policy.All[T](l.set)) // a policy of the root namespace meets the policies of every other
 	}
 	return slices.AppendSeq(list, policy.In[T](l.set, l.mesh.RootNamespace))
+}
+
+// policies is inScope of AuthorizationPolicies, which is asked for each of them.
+func (l *linter) policies(namespace string) []*policy.AuthorizationPolicy {
+	list, ok := l.bySpace[namespace]
+	if !ok {
+		list = inScope[*policy.AuthorizationPolicy](l, namespace)
+		l.bySpace[namespace] = list
+	}
+	return list
 }
 
 // meets tells whether two selectors can select the same workload: neither wants a value of a label that the other excludes.

@@ -71,7 +71,7 @@ func (l *linter) refused(p *policy.AuthorizationPolicy, path string) bool {
 	if !slices.ContainsFunc(l.over(p), allow) {
 		return false
 	}
-	for _, q := range inScope[*policy.AuthorizationPolicy](l, p.Key.Namespace) {
+	for _, q := range l.policies(p.Key.Namespace) {
 		if q.Spec == nil || !allow(q) || !meets(p.Spec.GetSelector().GetMatchLabels(), q.Spec.GetSelector().GetMatchLabels()) {
 			continue
 		}

@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/credence-mesh/credence/policy"
 )
@@ -52,13 +53,50 @@ func (l *linter) shadow(p *policy.AuthorizationPolicy, i int) {
 
 // over yields the policies that hold on every workload on which p holds.
 func (l *linter) over(p *policy.AuthorizationPolicy) []*policy.AuthorizationPolicy {
-	list := slices.Collect(policy.In[*policy.AuthorizationPolicy](l.set, p.Key.Namespace))
-	if p.Key.Namespace != l.mesh.RootNamespace {
-		list = slices.AppendSeq(list, policy.In[*policy.AuthorizationPolicy](l.set, l.mesh.RootNamespace))
+	spaces := []string{p.Key.Namespace, l.mesh.RootNamespace}
+	if p.Key.Namespace == l.mesh.RootNamespace {
+		spaces = spaces[:1]
 	}
-	return slices.DeleteFunc(list, func(q *policy.AuthorizationPolicy) bool {
-		return q.Void || q.Spec == nil || watches(q) || !allow(q) && !deny(q) || q != p && !holds(q, p)
-	})
+	var out []*policy.AuthorizationPolicy
+	add := func(list []*policy.AuthorizationPolicy) {
+		for _, q := range list {
+			if q == p || holds(q, p) {
+				out = append(out, q)
+			}
+		}
+	}
+	for _, space := range spaces {
+		index := l.active(space)
+		add(index[""])
+		for k, v := range p.Spec.GetSelector().GetMatchLabels() {
+			add(index[k+"="+v])
+		}
+	}
+	slices.SortFunc(out, func(a, b *policy.AuthorizationPolicy) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+	return out
+}
+
+// active is the ALLOW and DENY policies of a namespace by the first label of their selectors, so that a policy is compared only with those
+// that may cover it: all labels of such a one are among its own.
+func (l *linter) active(space string) map[string][]*policy.AuthorizationPolicy {
+	if index, ok := l.byLabel[space]; ok {
+		return index
+	}
+	index := map[string][]*policy.AuthorizationPolicy{}
+	for q := range policy.In[*policy.AuthorizationPolicy](l.set, space) {
+		if q.Void || q.Spec == nil || watches(q) || !allow(q) && !deny(q) {
+			continue
+		}
+		first := ""
+		for k, v := range q.Spec.GetSelector().GetMatchLabels() {
+			if label := k + "=" + v; first == "" || label < first {
+				first = label
+			}
+		}
+		index[first] = append(index[first], q)
+	}
+	l.byLabel[space] = index
+	return index
 }
 
 // holds tells whether q holds wherever p does. Of policies with targets only one policy's own rules are compared.

@@ -8,12 +8,13 @@ import (
 	securityv1beta1 "istio.io/api/security/v1beta1"
 
 	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/policy/authz"
 	"github.com/credence-mesh/credence/policy/jwt"
 )
 
 // Affected tells what the changes from old to new touch. It may name too much, never too little.
 func (c *Compiler) Affected(old, new *policy.Set, changes []policy.Change) Affected {
-	a := &affecter{compiler: c, old: old, new: new, out: Affected{Parts: map[PartKey]bool{}, Workloads: map[policy.Key]bool{}}}
+	a := &affecter{compiler: c, old: old, new: new, compared: map[string]bool{}, out: Affected{Parts: map[PartKey]bool{}, Workloads: map[policy.Key]bool{}}}
 	if !reflect.DeepEqual(old.Mesh(), new.Mesh()) {
 		a.everything()
 		return a.out
@@ -27,6 +28,9 @@ func (c *Compiler) Affected(old, new *policy.Set, changes []policy.Change) Affec
 		}
 		a.mutual(change)
 	}
+	if len(a.gone) > 0 || len(a.came) > 0 {
+		a.out.Gateways, a.out.Sees = true, a.sees
+	}
 	return a.out
 }
 
@@ -35,6 +39,9 @@ type affecter struct {
 	compiler *Compiler
 	old, new *policy.Set
 	out      Affected
+	compared map[string]bool // namespaces whose services were
+	gone     []*service      // that only the old set has
+	came     []*service      // that only the new set has
 }
 
 func (a *affecter) everything() {
@@ -60,6 +67,9 @@ func (a *affecter) headers(changes []policy.Change) {
 
 // touched marks what depends on one version of an object.
 func (a *affecter) touched(r policy.Resource) {
+	if authz.Names(a.new.Mesh(), r) {
+		a.out.Inbound, a.out.Gateways = true, true
+	}
 	switch o := r.(type) {
 	case *policy.AuthorizationPolicy:
 		a.policies(o.Key.Namespace, policy.ScopeOf(o.Spec.GetSelector(), o.Spec.GetTargetRef(), o.Spec.GetTargetRefs()))
@@ -79,9 +89,7 @@ func (a *affecter) touched(r policy.Resource) {
 		a.out.Workloads[o.Key] = true
 		a.out.Parts[PartKey{Kind: InboundPart, Namespace: o.Key.Namespace, Name: o.Key.Name}] = true
 		a.alone(o.Key)
-		if a.served(o.Key) {
-			a.services(o.Key.Namespace)
-		}
+		a.services(o.Key.Namespace)
 	case *policy.Service:
 		a.selected(o.Key.Namespace, o.Spec != nil, func(labels map[string]string) bool { return policy.Selects(o.Spec.Selector, labels) })
 		a.services(o.Key.Namespace)
@@ -160,19 +168,39 @@ func (a *affecter) alone(key policy.Key) {
 	}
 }
 
-// served tells whether some service sends to a workload, before or after the change.
-func (a *affecter) served(k policy.Key) bool {
-	for _, set := range []*policy.Set{a.old, a.new} {
-		if len(a.compiler.registries.of(set).in(k.Namespace).targets[k.Name]) > 0 {
-			return true
+// services notes which services of a namespace differ. Many changes of what services are made from change none.
+func (a *affecter) services(namespace string) {
+	if a.compared[namespace] {
+		return
+	}
+	a.compared[namespace] = true
+	gone, came := differ(a.compiler.registries.of(a.old).in(namespace).services, a.compiler.registries.of(a.new).in(namespace).services)
+	a.gone, a.came = append(a.gone, gone...), append(a.came, came...)
+}
+
+// sees tells whether an outbound part has a service that differs, or one that such a service gave way to or took the host from.
+func (a *affecter) sees(k PartKey) bool {
+	return k.Kind == OutboundPart && (a.seesIn(a.old, k) || a.seesIn(a.new, k))
+}
+
+func (a *affecter) seesIn(set *policy.Set, k PartKey) bool {
+	s, ok := sidecarAt(set, k)
+	if !ok {
+		return true
+	}
+	var of []hostScope
+	for _, e := range s.spec().GetEgress() {
+		of = append(of, scopes(e.Hosts, k.Namespace)...)
+	}
+	reg := a.compiler.registries.of(set)
+	for _, list := range [][]*service{a.gone, a.came} {
+		for _, changed := range list {
+			if reg.matters(changed) || changed.visible(k.Namespace) && (len(of) == 0 || len(within(append(reg.host(changed.host), changed), of)) > 0) {
+				return true
+			}
 		}
 	}
 	return false
-}
-
-// services marks what sees the services of a namespace: every outbound part may, and the gateways whose routes name one of them.
-func (a *affecter) services(string) {
-	a.out.Outbound, a.out.Gateways = true, true
 }
 
 // keys marks the workloads that accept an issuer whose keys changed.
@@ -224,30 +252,20 @@ func (a *affecter) route(r *policy.HTTPRoute) {
 	}
 }
 
-// mutual marks the clients of workloads, where a PeerAuthentication may have changed whether they are reached by TLS.
+// mutual marks the clients of workloads, where a PeerAuthentication changed whether they are reached by TLS.
 func (a *affecter) mutual(c policy.Change) {
 	for _, r := range []policy.Resource{c.Old, c.New} {
-		if p, ok := r.(*policy.PeerAuthentication); ok && (anyDisables(a.old, p.Key.Namespace) || anyDisables(a.new, p.Key.Namespace)) {
+		p, ok := r.(*policy.PeerAuthentication)
+		switch {
+		case !ok:
+		case p.Key.Namespace == a.new.Mesh().RootNamespace:
+			for _, set := range []*policy.Set{a.old, a.new} {
+				for ns := range a.compiler.registries.of(set).spaces {
+					a.services(ns)
+				}
+			}
+		default:
 			a.services(p.Key.Namespace)
 		}
 	}
-}
-
-// anyDisables tells whether some PeerAuthentication that matters to a namespace switches TLS off.
-func anyDisables(set *policy.Set, namespace string) bool {
-	disable := securityv1beta1.PeerAuthentication_MutualTLS_DISABLE
-	for p := range policy.All[*policy.PeerAuthentication](set) {
-		if ns := p.Key.Namespace; ns != namespace && ns != set.Mesh().RootNamespace && namespace != set.Mesh().RootNamespace {
-			continue
-		}
-		if p.Spec.GetMtls().GetMode() == disable {
-			return true
-		}
-		for _, m := range p.Spec.GetPortLevelMtls() {
-			if m.GetMode() == disable {
-				return true
-			}
-		}
-	}
-	return false
 }

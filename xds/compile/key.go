@@ -30,15 +30,17 @@ type PartKey struct {
 
 // Affected is what a change touches.
 type Affected struct {
-	Parts     map[PartKey]bool    // to be built again
-	Outbound  bool                // every outbound part is to be built again
+	Parts    map[PartKey]bool // to be built again
+	Outbound bool             // every outbound part is to be built again
+	// Sees tells of an outbound part whether it has a service that differs; nil: none does.
+	Sees      func(PartKey) bool
 	Gateways  bool                // every gateway part is to be built again
 	Inbound   bool                // every inbound part is to be built again
 	Workloads map[policy.Key]bool // workloads (by the key of their WorkloadEntry or Gateway) whose list of parts may differ, or that came or went
 }
 
 // Wide tells whether parts are touched that Parts does not list.
-func (a Affected) Wide() bool { return a.Outbound || a.Gateways || a.Inbound }
+func (a Affected) Wide() bool { return a.Outbound || a.Gateways || a.Inbound || a.Sees != nil }
 
 // Touches tells whether a part is to be built again.
 func (a Affected) Touches(k PartKey) bool {
@@ -50,6 +52,6 @@ func (a Affected) Touches(k PartKey) bool {
 	case k.Kind == GatewayPart:
 		return a.Gateways
 	default:
-		return a.Outbound
+		return a.Outbound || a.Sees != nil && a.Sees(k)
 	}
 }

@@ -20,6 +20,7 @@ const (
 
 // outbounder compiles the outbound part of the workloads that share a key.
 type outbounder struct {
+	reg      *registry
 	key      PartKey
 	sidecar  *policy.Sidecar // nil: none
 	services []*service      // all that may be used
@@ -30,19 +31,15 @@ type outbounder struct {
 }
 
 func outbound(reg *registry, set *policy.Set, key PartKey) (*ir.Part, []policy.Problem) {
-	o := &outbounder{key: key, part: &ir.Part{Name: key.String(), Direction: ir.Outbound}, taken: map[string]bool{}}
-	switch w, ok := set.Workload(key.Namespace, key.Name); {
-	case !key.Alone && key.Name == "":
-		o.sidecar = defaultSidecar(set, key.Namespace)
-	case !key.Alone:
-		o.sidecar, _ = policy.Get[*policy.Sidecar](set, key.Namespace, key.Name)
-	case ok && w.Entry != nil:
-		o.sidecar = sidecarOf(set, w)
-	default:
+	o := &outbounder{reg: reg, key: key, part: &ir.Part{Name: key.String(), Direction: ir.Outbound}, taken: map[string]bool{}}
+	s, ok := sidecarAt(set, key)
+	if !ok {
 		return nil, nil
 	}
+	o.sidecar = s.sidecar
 	if o.sidecar == nil || !o.sidecar.Void && o.sidecar.Spec != nil {
-		o.services = o.inScope(reg.seenBy(key.Namespace))
+		seen, told := reg.seenBy(key.Namespace)
+		o.services, o.problems = o.inScope(seen), told
 		o.anywhere = key.Redirect && o.sidecar != nil && o.sidecar.Spec.OutboundTrafficPolicy != nil &&
 			o.sidecar.Spec.OutboundTrafficPolicy.Mode == networkingv1alpha3.OutboundTrafficPolicy_ALLOW_ANY
 		o.bound()
@@ -281,6 +278,10 @@ func (h *handoff) add(s *service, p *servicePort) {
 func (o *outbounder) handoff(h *handoff) {
 	for _, s := range h.vips {
 		for _, a := range s.addresses {
+			if takes, told := o.reg.takes(s, a, h.number, o.key.Namespace); !takes {
+				o.problems = append(o.problems, told)
+				continue
+			}
 			o.handed(a, h.number, s.source, []ir.Chain{o.tunnel(a+"_"+decimal(h.number), clusterName(h.number, s.host), nil)})
 		}
 	}

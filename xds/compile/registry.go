@@ -2,9 +2,11 @@ package compile
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/credence-mesh/credence/identity"
 	"github.com/credence-mesh/credence/policy"
@@ -24,6 +26,7 @@ type service struct {
 	addresses []string
 	exportTo  []string // empty: everywhere
 	external  bool
+	created   time.Time
 	void      bool // could not be read: its host answers 503
 	ports     []servicePort
 	source    ir.Source
@@ -82,6 +85,7 @@ type registry struct {
 	set      *policy.Set
 	spaces   map[string]*space
 	services []*service // by host; of one host v1 Services first, then by namespace
+	claims   claims
 }
 
 // registries remembers the registry of the sets that it saw last.
@@ -111,7 +115,8 @@ func (r *registries) of(set *policy.Set) *registry {
 }
 
 func same(a, b *policy.Set) bool {
-	return a == b || policy.Same(a, b, serviceKinds()...) && a.Mesh().TrustDomain == b.Mesh().TrustDomain && a.Mesh().RootNamespace == b.Mesh().RootNamespace
+	return a == b || policy.Same(a, b, serviceKinds()...) && a.Mesh().TrustDomain == b.Mesh().TrustDomain && a.Mesh().RootNamespace == b.Mesh().RootNamespace &&
+		reflect.DeepEqual(a.Mesh().ExtensionProviders, b.Mesh().ExtensionProviders)
 }
 
 func newRegistry(base *registry, set *policy.Set) *registry {
@@ -196,6 +201,16 @@ func compareMade(a, b *service) int {
 	return cmp.Or(compareBool(a.name == "", b.name == ""), cmp.Compare(a.object, b.object), cmp.Compare(a.nth, b.nth))
 }
 
+// host is the services of a host.
+func (r *registry) host(host string) []*service {
+	i, _ := slices.BinarySearchFunc(r.services, host, func(s *service, h string) int { return cmp.Compare(s.host, h) })
+	n := i
+	for n < len(r.services) && r.services[n].host == host {
+		n++
+	}
+	return slices.Clone(r.services[i:n])
+}
+
 // in is the services of a namespace.
 func (r *registry) in(namespace string) *space {
 	if s := r.spaces[namespace]; s != nil {
@@ -216,21 +231,18 @@ func (r *registry) serviceOf(namespace, name string) (*service, bool) {
 	return list[i], true
 }
 
-// named finds a service by a name as users write it: host, or namespace/host; short names count in the given namespace.
-func (r *registry) named(namespace, host string) (*service, bool) {
-	if ns, h, ok := strings.Cut(host, "/"); ok {
-		namespace, host = ns, h
+// named finds a service by a host as users write it. A v1 Service wins, also by a short name, which counts in the given namespace; a
+// ServiceEntry must be the one that the client's namespace uses.
+func (r *registry) named(client, namespace, host string) (*service, bool) {
+	name, rest, dotted := strings.Cut(strings.ToLower(host), ".")
+	if dotted {
+		namespace = strings.TrimSuffix(strings.TrimSuffix(rest, ".svc."+dnsDomain), ".svc")
 	}
-	i, ok := slices.BinarySearchFunc(r.services, host, func(s *service, h string) int { return cmp.Compare(s.host, h) })
-	if ok {
-		return r.services[i], true
+	if s, ok := r.serviceOf(namespace, name); ok {
+		return s, true
 	}
-	name, rest, dotted := strings.Cut(host, ".")
-	if !dotted {
-		return r.serviceOf(namespace, name)
-	}
-	ns := strings.TrimSuffix(strings.TrimSuffix(rest, ".svc."+dnsDomain), ".svc")
-	return r.serviceOf(ns, name)
+	s, _ := r.chosen(strings.ToLower(host), client)
+	return s, s != nil
 }
 
 // domain is the trust domain of the mesh; where it is invalid nobody is ever accepted.

@@ -36,6 +36,31 @@ func sidecarOf(set *policy.Set, w *policy.Workload) *policy.Sidecar {
 	return defaultSidecar(set, w.Namespace)
 }
 
+// inForce is the Sidecar of an outbound part; the zero value is none.
+type inForce struct{ sidecar *policy.Sidecar }
+
+func (s inForce) spec() *networkingv1alpha3.Sidecar {
+	if s.sidecar == nil {
+		return nil
+	}
+	return s.sidecar.Spec
+}
+
+// sidecarAt is the Sidecar object of an outbound part; false where there is no such part.
+func sidecarAt(set *policy.Set, key PartKey) (inForce, bool) {
+	switch w, ok := set.Workload(key.Namespace, key.Name); {
+	case !key.Alone && key.Name == "":
+		return inForce{defaultSidecar(set, key.Namespace)}, true
+	case !key.Alone:
+		s, _ := policy.Get[*policy.Sidecar](set, key.Namespace, key.Name)
+		return inForce{s}, true
+	case ok && w.Entry != nil:
+		return inForce{sidecarOf(set, w)}, true
+	default:
+		return inForce{}, false
+	}
+}
+
 // Patches is the EnvoyFilters that apply to a workload, in no particular order.
 func Patches(set *policy.Set, w *policy.Workload) []*policy.EnvoyFilter {
 	var out []*policy.EnvoyFilter

@@ -23,6 +23,7 @@ type Host struct {
 type Table struct {
 	Config *routev3.RouteConfiguration // without hosts
 	Hosts  []*Host
+	Packed *Resource // what Pack gives, where it was packed before
 }
 
 // hostsField is the number of `virtual_hosts` in a RouteConfiguration; only the name comes before it.
@@ -54,6 +55,9 @@ func (h *Host) message() (*routev3.VirtualHost, error) {
 
 // Pack makes the resource: the very bytes that the whole message would have.
 func (t *Table) Pack() (*Resource, error) {
+	if t.Packed != nil {
+		return t.Packed, nil
+	}
 	head, err := Pack(&routev3.RouteConfiguration{Name: t.Config.Name})
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", RouteConfig, t.Config.Name, err)

@@ -89,6 +89,28 @@ func BenchmarkServiceEdit(b *testing.B) {
 	}
 }
 
+// BenchmarkEndpointEdit is an edit of the addresses of one service: of 20,000 resources of an outbound part one changes.
+func BenchmarkEndpointEdit(b *testing.B) {
+	set := largeMesh()
+	builder := translate.NewBuilder()
+	key := compile.PartKey{Kind: compile.OutboundPart, Namespace: "ns-7", EgressPort: compile.DefaultEgressPort}
+	list, _, err := builder.Build(set, key)
+	for n := 0; b.Loop(); n++ {
+		e := &policy.Endpoints{Object: object(policy.KindEndpoints, "ns-7", "svc-7", uint64(n)), Subsets: []corev1.EndpointSubset{{
+			Addresses: []corev1.EndpointAddress{{IP: fmt.Sprintf("10.0.%d.%d", n>>8&255, n&255)}}, Ports: []corev1.EndpointPort{{Port: 8080}},
+		}}}
+		next := set.Apply([]policy.Resource{e}, nil)
+		if a := builder.Affected(set, next, policy.Diff(set, next)); !a.Touches(key) {
+			b.Fatalf("the part is not named: %+v", a)
+		}
+		was := list
+		if list, _, err = builder.Build(next, key); err != nil || len(list) != len(was) {
+			b.Fatal(len(list), err)
+		}
+		set = next
+	}
+}
+
 // BenchmarkFirstBuild is the services of the whole mesh from nothing, and the first outbound part.
 func BenchmarkFirstBuild(b *testing.B) {
 	set := largeMesh()

@@ -12,10 +12,13 @@ import (
 )
 
 // Builder is the whole way from a Set to finished resources: compile, translate, patch, check, pack. It is safe for concurrent use.
-type Builder struct{ compiler *compile.Compiler }
+type Builder struct {
+	compiler *compile.Compiler
+	tables   tables
+}
 
 // NewBuilder is a Builder that remembers nothing.
-func NewBuilder() *Builder { return &Builder{compiler: compile.New()} }
+func NewBuilder() *Builder { return &Builder{compiler: compile.New(), tables: tables{last: map[tableKey]*packedTable{}}} }
 
 // Parts lists the parts of a workload.
 func (b *Builder) Parts(set *policy.Set, w *policy.Workload) []compile.PartKey {
@@ -34,6 +37,9 @@ func (b *Builder) Build(set *policy.Set, key compile.PartKey) ([]*resource.Resou
 		return nil, problems, fmt.Errorf("%s: %w", key, err)
 	}
 	slices.SortFunc(problems, policy.Problem.Compare)
+	if err := b.tables.pack(key, messages.Tables); err != nil {
+		return nil, problems, fmt.Errorf("%s: %w", key, err)
+	}
 	packed, err := messages.Pack()
 	return packed, slices.Compact(problems), err
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/credence-mesh/credence/policy"
 )
@@ -142,18 +143,15 @@ func fieldAt(set *policy.Set, x Rule, field string) string {
 	}
 	field, _, _ = strings.Cut(field, " ")
 	base := fmt.Sprintf("spec.rules[%d]", x.Index)
-	rule, known := p.Spec.GetRules()[x.Index], p.Where(base)
-	var candidates []string
-	for i := range rule.GetFrom() {
-		candidates = append(candidates, fmt.Sprintf("%s.from[%d].source.%s", base, i, field))
+	rule := p.Spec.GetRules()[x.Index]
+	for i, f := range rule.GetFrom() {
+		if says(f.GetSource(), field) {
+			return p.Where(fmt.Sprintf("%s.from[%d].source.%s", base, i, field)).String()
+		}
 	}
-	for i := range rule.GetTo() {
-		candidates = append(candidates, fmt.Sprintf("%s.to[%d].operation.%s", base, i, field))
-	}
-	for _, c := range candidates {
-		parent := c[:strings.LastIndexByte(c, '.')]
-		if at := p.Where(c); at != p.Where(parent) {
-			return at.String()
+	for i, t := range rule.GetTo() {
+		if says(t.GetOperation(), field) {
+			return p.Where(fmt.Sprintf("%s.to[%d].operation.%s", base, i, field)).String()
 		}
 	}
 	for i, w := range rule.GetWhen() {
@@ -161,5 +159,11 @@ func fieldAt(set *policy.Set, x Rule, field string) string {
 			return p.Where(fmt.Sprintf("%s.when[%d]", base, i)).String()
 		}
 	}
-	return known.String()
+	return p.Where(base).String()
+}
+
+// says tells whether a message has a field, by its name in YAML.
+func says(m proto.Message, field string) bool {
+	f := m.ProtoReflect().Descriptor().Fields().ByJSONName(field)
+	return f != nil && m.ProtoReflect().Has(f)
 }

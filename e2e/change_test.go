@@ -41,7 +41,7 @@ func TestChanges(t *testing.T) {
 	t.Run("the first policy, an edit, the last policy", func(t *testing.T) { c.in(t).policies() })
 	t.Run("the first token rule and the last", func(t *testing.T) { c.in(t).tokens() })
 	t.Run("fifty edits in a row", func(t *testing.T) { c.in(t).edits(50) })
-	t.Run("a route comes and goes together with its guard", func(t *testing.T) { c.in(t).guarded(40) })
+	t.Run("a route comes and goes together with its guard", func(t *testing.T) { c.in(t).guarded(25) })
 	t.Run("services come and go", func(t *testing.T) { c.in(t).services(8) })
 	t.Run("a route moves to a new service as the old one goes", func(t *testing.T) { c.in(t).moves(10) })
 	t.Run("half-written and bad files", func(t *testing.T) { c.in(t).badFiles() })

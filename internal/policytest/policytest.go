@@ -12,6 +12,7 @@ import (
 
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 	securityv1beta1 "istio.io/api/security/v1beta1"
+	corev1 "k8s.io/api/core/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
@@ -89,6 +90,10 @@ func resource(t testing.TB, text string) policy.Resource {
 		return &policy.AuthorizationPolicy{Object: o, Spec: spec[securityv1beta1.AuthorizationPolicy](t, d.Spec)}
 	case policy.KindWorkloadEntry:
 		return &policy.WorkloadEntry{Object: o, Spec: spec[networkingv1alpha3.WorkloadEntry](t, d.Spec)}
+	case policy.KindServiceEntry:
+		return &policy.ServiceEntry{Object: o, Spec: spec[networkingv1alpha3.ServiceEntry](t, d.Spec)}
+	case policy.KindService:
+		return &policy.Service{Object: o, Spec: spec[corev1.ServiceSpec](t, d.Spec)}
 	case policy.KindGateway:
 		return &policy.Gateway{Object: o, Spec: spec[gatewayv1.GatewaySpec](t, d.Spec)}
 	default:

@@ -31,7 +31,7 @@ func OriginOf(o *policy.Object) Origin { return Origin{Object: o.Key.String(), A
 // For is what all AuthorizationPolicies together say about one port of a workload. Port is the workload's own; it decides conditions on
 // the destination port right here. 0 leaves them to the proxy, for listeners that serve any port.
 func For(set *policy.Set, w *policy.Workload, port uint32, proto Protocol) (Rules, []policy.Problem) {
-	c := collector{mesh: set.Mesh(), port: port, proto: proto, rules: Rules{Open: true}}
+	c := collector{set: set, client: w.Namespace, mesh: set.Mesh(), port: port, proto: proto, rules: Rules{Open: true}}
 	for _, ns := range set.Namespaces(w) {
 		for p := range policy.In[*policy.AuthorizationPolicy](set, ns) {
 			if set.Attached(w, ns, policy.ScopeOf(p.Spec.GetSelector(), p.Spec.GetTargetRef(), p.Spec.GetTargetRefs())) {
@@ -45,6 +45,8 @@ func For(set *policy.Set, w *policy.Workload, port uint32, proto Protocol) (Rule
 
 // collector gathers the rules of one port.
 type collector struct {
+	set      *policy.Set
+	client   string // namespace of the workload
 	mesh     policy.Mesh
 	port     uint32
 	proto    Protocol

@@ -18,6 +18,10 @@ spec: {address: 127.0.0.1}
 kind: Gateway
 metadata: {name: edge, namespace: production}
 spec: {gatewayClassName: credence, listeners: []}
+---
+kind: ServiceEntry
+metadata: {name: authz, namespace: infra}
+spec: {hosts: [authz.example], ports: [{number: 9000, name: grpc, protocol: GRPC}], resolution: DNS}
 `
 
 func ap(name, spec string) string {

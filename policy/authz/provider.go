@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,10 +12,14 @@ import (
 
 // Authorizer is where an external decision is asked for. The zero value is the embedded decision service.
 type Authorizer struct {
-	Host    string
-	Port    uint32
-	Timeout time.Duration // of one decision; 0: the default
+	Namespace string // of the object that Host belongs to
+	Host      string // full: of a v1 Service "name.namespace.svc.cluster.local"
+	Port      uint32
+	Timeout   time.Duration // of one decision; 0: the default
 }
+
+// unresolved is why a provider that is defined cannot be asked.
+type unresolved struct{ error }
 
 // Embedded tells whether this is the embedded decision service.
 func (a Authorizer) Embedded() bool { return a.Host == "" }
@@ -29,6 +34,14 @@ const badProvider = "-deny-due-to-bad-CUSTOM-action"
 func (c *collector) custom(p *policy.AuthorizationPolicy, rules []Rule) {
 	name := p.Spec.GetProvider().GetName()
 	authorizer, err := c.provider(name)
+	if errors.As(err, &unresolved{}) {
+		c.deny(rules)
+		c.problem(p, policy.Problem{
+			Field: "spec.provider.name", Code: "AUTHZ_PROVIDER_UNRESOLVED", Says: err.Error() + "; what the policy covers is denied",
+			Try: "write envoyExtAuthzGrpc.service as NAME.NAMESPACE of a Service, or as NAMESPACE/HOST of a ServiceEntry, with one of its ports",
+		})
+		return
+	}
 	if err != nil {
 		c.deny(rules)
 		c.problem(p, policy.Problem{
@@ -59,14 +72,14 @@ func (c *collector) provider(name string) (Authorizer, error) {
 			continue
 		}
 		if g := p.EnvoyExtAuthzGRPC; g != nil {
-			host := g.Service
-			if i := strings.LastIndexByte(host, '/'); i >= 0 {
-				host = host[i+1:]
-			}
-			if host == "" || g.Port == 0 || g.Port > 65535 {
+			if g.Service == "" || g.Port == 0 || g.Port > 65535 {
 				return Authorizer{}, fmt.Errorf("extension provider %q needs a service and a port", name)
 			}
-			return Authorizer{Host: host, Port: g.Port, Timeout: g.Timeout}, nil
+			at, err := resolve(c.set, g.Service, g.Port, c.client)
+			if err != nil {
+				return Authorizer{}, unresolved{fmt.Errorf("extension provider %q cannot be asked: %w", name, err)}
+			}
+			return Authorizer{Namespace: at.namespace, Host: at.host, Port: g.Port, Timeout: g.Timeout}, nil
 		}
 		if name != EmbeddedOPA {
 			return Authorizer{}, fmt.Errorf("extension provider %q decides nothing: it has no envoyExtAuthzGrpc", name)

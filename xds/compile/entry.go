@@ -17,7 +17,7 @@ func (b *spaceBuilder) entry(o *policy.ServiceEntry) []*service {
 	void := o.Void || o.Spec == nil
 	for n, host := range o.Spec.GetHosts() {
 		s := &service{
-			namespace: b.ns, object: o.Key.Name, nth: n, routes: &routes{}, host: strings.ToLower(host), exportTo: o.Spec.ExportTo, source: sourceOf(&o.Object), void: void,
+			namespace: b.ns, object: o.Key.Name, nth: n, created: o.Created, routes: &routes{}, host: strings.ToLower(host), exportTo: o.Spec.ExportTo, source: sourceOf(&o.Object), void: void,
 			external: o.Spec.Location == networkingv1alpha3.ServiceEntry_MESH_EXTERNAL && o.Spec.WorkloadSelector == nil,
 		}
 		if !void {

@@ -56,7 +56,7 @@ func (g *gatewayer) authorizers(l *ir.Listener) {
 			continue
 		}
 		for _, custom := range h.Guard.Rules.Custom {
-			if s, ok := g.reg.named(g.object.Key.Namespace, custom.Authorizer.Host); ok && !custom.Authorizer.Embedded() {
+			if s, ok := g.reg.named(g.object.Key.Namespace, g.object.Key.Namespace, custom.Authorizer.Host); ok && !custom.Authorizer.Embedded() {
 				if p, ok := s.port(custom.Authorizer.Port); ok {
 					addCluster(g.part, g.clusters, p)
 				}

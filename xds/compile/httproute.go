@@ -263,7 +263,7 @@ func (b *ruleBuilder) backend(field string, ref *gatewayv1.BackendObjectReferenc
 	case group == "" && kind == "Service":
 		s, ok = b.g.reg.serviceOf(ns, string(ref.Name))
 	case group == "networking.istio.io" && kind == "Hostname":
-		if s, ok = b.g.reg.named(ns, string(ref.Name)); ok {
+		if s, ok = b.g.reg.named(b.g.object.Key.Namespace, ns, string(ref.Name)); ok {
 			ns = s.namespace
 			ok = s.visible(b.object.Key.Namespace)
 		}

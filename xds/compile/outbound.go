@@ -38,8 +38,9 @@ func outbound(reg *registry, set *policy.Set, key PartKey) (*ir.Part, []policy.P
 	}
 	o.sidecar = s.sidecar
 	if o.sidecar == nil || !o.sidecar.Void && o.sidecar.Spec != nil {
-		seen, told := reg.seenBy(key.Namespace)
-		o.services, o.problems = o.inScope(seen), told
+		seen, gave := reg.seenBy(key.Namespace)
+		o.services = o.inScope(seen)
+		o.clashes(gave)
 		o.anywhere = key.Redirect && o.sidecar != nil && o.sidecar.Spec.OutboundTrafficPolicy != nil &&
 			o.sidecar.Spec.OutboundTrafficPolicy.Mode == networkingv1alpha3.OutboundTrafficPolicy_ALLOW_ANY
 		o.bound()
@@ -85,6 +86,19 @@ func (o *outbounder) inScope(all []*service) []*service {
 		of = append(of, scopes(e.Hosts, o.key.Namespace)...)
 	}
 	return within(all, of)
+}
+
+// clashes tells of the services in scope that give way.
+func (o *outbounder) clashes(gave []given) {
+	for _, g := range gave {
+		either := []*service{g.service}
+		if g.way != nil {
+			either = append(either, g.way)
+		}
+		if len(o.inScope(either)) > 0 {
+			o.problems = append(o.problems, o.reg.hostClash(g.service, g.way))
+		}
+	}
 }
 
 // unbound is the services that the HTTP egress listener and the capture listeners reach: those of the egress listeners without a port.

@@ -48,21 +48,24 @@ func within(services []*service, of []hostScope) []*service {
 	return out
 }
 
-// seenBy is the services that a namespace may use, one a host: the v1 Service, or else its own ServiceEntry, or else that of the first namespace
-// by name.
-func (r *registry) seenBy(namespace string) []*service {
+// given is a service that gives way to another one with its host.
+type given struct{ service, way *service }
+
+// seenBy is the services that a namespace may use, one a host, and those that give way.
+func (r *registry) seenBy(namespace string) ([]*service, []given) {
 	var out []*service
-	for _, s := range r.services {
-		if !s.visible(namespace) {
-			continue
+	var gave []given
+	for i, n := 0, 0; i < len(r.services); i = n {
+		for n = i + 1; n < len(r.services) && r.services[n].host == r.services[i].host; {
+			n++
 		}
-		if n := len(out); n > 0 && out[n-1].host == s.host {
-			if out[n-1].name == "" && s.namespace == namespace && out[n-1].namespace != namespace {
-				out[n-1] = s
-			}
-			continue
+		best, rest := r.choose(r.services[i:n], namespace)
+		if best != nil {
+			out = append(out, best)
 		}
-		out = append(out, s)
+		for _, s := range rest {
+			gave = append(gave, given{s, best})
+		}
 	}
-	return out
+	return out, gave
 }

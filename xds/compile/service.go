@@ -17,7 +17,7 @@ const exportTo = "networking.istio.io/exportTo"
 // service makes a v1 Service.
 func (b *spaceBuilder) service(o *policy.Service) *service {
 	s := &service{
-		namespace: b.ns, name: o.Key.Name, object: o.Key.Name, routes: &routes{}, labelled: isLabel(o.Key.Name) && isLabel(b.ns), host: o.Key.Name + "." + b.ns + ".svc." + dnsDomain,
+		namespace: b.ns, name: o.Key.Name, object: o.Key.Name, created: o.Created, routes: &routes{}, labelled: isLabel(o.Key.Name) && isLabel(b.ns), host: o.Key.Name + "." + b.ns + ".svc." + dnsDomain,
 		source: sourceOf(&o.Object), void: o.Void || o.Spec == nil,
 	}
 	for _, e := range strings.Split(o.Annotations[exportTo], ",") {

@@ -45,6 +45,7 @@ var rooms = []room{
 	// The Builder in xds/translate is the whole way from a Set to packed resources, so it knows every step of it.
 	{"xds/translate", append(vocabulary, "policy", "policy/limit", "xds/ir", "xds/compile", "xds/filter", "xds/patch", "xds/resource")},
 	{"xds/patch", append(below, "xds/filter", "xds/ir", "xds/resource")},
+	{"xds/asks", []string{"policy/opa", "xds/filter", "xds/resource"}}, // what generated configuration asks of the services
 	{"snapshot", []string{"policy/...", "identity", "xds/ir", "xds/compile", "xds/filter", "xds/translate", "xds/patch", "xds/resource"}},
 	{"xds/server", []string{"identity", "policy", "snapshot", "xds/resource"}},
 

@@ -75,10 +75,10 @@ func newControlPlane(ctx context.Context, f serveFlags, s settings.Settings, l *
 		return nil, err
 	}
 	c.authority, c.source = authority, file.New(f.config, s.Mesh)
+	c.pipeline = snapshot.New(translate.NewBuilder())
 	if err := c.makeDecisions(dir, s); err != nil {
 		return nil, err
 	}
-	c.pipeline = snapshot.New(translate.NewBuilder())
 	c.status = snapshot.NewStatus(c.pipeline)
 	if err := snapshot.Register(c.registry, c.pipeline, c.status); err != nil {
 		return nil, err
@@ -111,10 +111,14 @@ func (c *controlPlane) makeDecisions(dir *state.Dir, s settings.Settings) error 
 	if c.keys, err = jwks.New(jwks.Options{Dir: filepath.Join(dir.Path(), "jwks"), Sources: mapped, Registry: c.registry}); err != nil {
 		return err
 	}
-	if c.limits, err = limit.NewService(limit.NewMemory(limitCells), limit.NewClock(), c.registry); err != nil {
+	may := newGrants(c.pipeline)
+	limited := identity.Callers{Authenticate: attest.FromContext, May: may.limits}
+	if c.limits, err = limit.NewService(limit.NewMemory(limitCells), limit.NewClock(), limited, c.registry); err != nil {
 		return err
 	}
-	c.decisions, err = opa.New(opa.Options{Decision: s.OPA.Decision}, c.registry)
+	c.decisions, err = opa.New(opa.Options{
+		Callers: identity.Callers{Authenticate: attest.FromContext, May: may.decides}, Decision: s.OPA.Decision,
+	}, c.registry)
 	return err
 }
 

@@ -128,5 +128,5 @@ func (m *Mesh) Explain(ctx context.Context, namespace, name string, req explain.
 	if req.Host == "" {
 		req.Host = name + "." + namespace
 	}
-	return c.Explain(ctx, m.set, m.decisions, req), nil
+	return c.Explain(ctx, m.set, m.decisions.Local(), req), nil
 }

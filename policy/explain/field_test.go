@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/credence-mesh/credence/internal/envoytest"
 	"github.com/credence-mesh/credence/internal/offline"
@@ -34,7 +35,7 @@ import (
 
 // decisions is the decision service, for Envoy and for explain.
 type decisions struct {
-	*opa.Service
+	authv3.AuthorizationServer
 	addr string
 }
 
@@ -52,14 +53,14 @@ func startDecisions(t *testing.T) *decisions {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	s.Register(server)
+	authv3.RegisterAuthorizationServer(server, s.Local())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
 		server.Stop()
 		<-done
 	})
-	return &decisions{Service: s, addr: l.Addr().String()}
+	return &decisions{AuthorizationServer: s.Local(), addr: l.Addr().String()}
 }
 
 func addrPort(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }

@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"errors"
 	"math"
 	"slices"
 
@@ -10,10 +9,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-var errOverrideUnit = errors.New("a descriptor overrides its limit with an unknown unit")
+// maxAddend bounds what one descriptor of one request counts, so that no single call empties a large quota.
+const maxAddend = 1000
 
 // decision is one request on its way through the limits.
 type decision struct {
+	owner  string // the workload that asks
 	req    *rlsv3.RateLimitRequest
 	root   *node
 	known  bool // the domain is configured; the limits of one that is not are none
@@ -25,20 +26,18 @@ type decision struct {
 	over   []bool
 }
 
-func newDecision(req *rlsv3.RateLimitRequest, root *node, known bool) *decision {
+func newDecision(owner string, req *rlsv3.RateLimitRequest, root *node, known bool) *decision {
 	n := len(req.GetDescriptors())
 	return &decision{
-		req: req, root: root, known: known,
+		owner: owner, req: req, root: root, known: known,
 		limits: make([]*rule, n), keys: make([]string, n), index: make([]int, n), over: make([]bool, n),
 	}
 }
 
 // find matches every descriptor and lists what is to be counted.
-func (d *decision) find() error {
+func (d *decision) find() {
 	for i, desc := range d.req.GetDescriptors() {
-		if err := d.match(i, desc); err != nil {
-			return err
-		}
+		d.match(i, desc)
 	}
 	replaced := d.replaced()
 	for i, desc := range d.req.GetDescriptors() {
@@ -50,32 +49,21 @@ func (d *decision) find() error {
 			continue
 		}
 		d.index[i] = len(d.hits)
-		d.hits = append(d.hits, Hit{Key: d.keys[i], Seconds: unitSeconds[d.limits[i].Unit], Add: addend(d.req, desc), Limit: d.limits[i].Requests})
+		d.hits = append(d.hits, Hit{Owner: d.owner, Key: d.keys[i], Seconds: unitSeconds[d.limits[i].Unit], Add: addend(d.req, desc), Limit: d.limits[i].Requests})
 	}
 	d.counts = make([]uint64, len(d.hits))
-	return nil
 }
 
-func (d *decision) match(i int, desc *ratelimitv3.RateLimitDescriptor) error {
+func (d *decision) match(i int, desc *ratelimitv3.RateLimitDescriptor) {
 	if !d.known {
-		return nil
+		return
 	}
 	matched, reserved := split(desc.GetEntries())
-	if o := desc.GetLimit(); o != nil {
-		unit := Unit(o.GetUnit())
-		if o.GetUnit() < 0 || int(o.GetUnit()) >= len(unitNames) || unit == NoUnit {
-			return errOverrideUnit
-		}
-		d.limits[i] = newRule(Rate{Unit: unit, Requests: o.GetRequestsPerUnit()}, "override")
-		d.keys[i] = bucketKey(d.req.GetDomain(), unit, matched, reserved, nil)
-		return nil
-	}
 	r, shared := d.root.match(matched)
 	if r != nil {
 		d.limits[i] = r
 		d.keys[i] = bucketKey(d.req.GetDomain(), r.Unit, matched, reserved, shared)
 	}
-	return nil
 }
 
 // replaced are the names of the limits that another limit of this request replaces.
@@ -90,15 +78,15 @@ func (d *decision) replaced() []string {
 }
 
 // addend is how much a descriptor counts: its own hits_addend, where zero only asks, else that of the request, where zero means one. What is
-// negative only asks: no proxy can give a customer quota back. What is huge is counted as 2^32-1.
+// negative only asks: no proxy can give a customer quota back. What is above maxAddend counts as maxAddend.
 func addend(req *rlsv3.RateLimitRequest, desc *ratelimitv3.RateLimitDescriptor) uint32 {
 	switch h := desc.GetHitsAddend(); {
 	case desc.GetIsNegativeHits():
 		return 0
 	case h != nil:
-		return uint32(min(h.GetValue(), math.MaxUint32))
+		return uint32(min(h.GetValue(), maxAddend))
 	default:
-		return max(req.GetHitsAddend(), 1)
+		return min(max(req.GetHitsAddend(), 1), maxAddend)
 	}
 }
 

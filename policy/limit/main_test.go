@@ -1,16 +1,26 @@
 package limit
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/credence-mesh/credence/identity"
 	"github.com/credence-mesh/credence/policy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// anybody lets every caller ask about everything, as one workload. Who may in production is tested in callers_test.go.
+var anybody = identity.Callers{
+	Authenticate: func(context.Context) (identity.Proven, error) {
+		return identity.Proven{Workload: identity.Workload{Namespace: "a", Name: "gateway"}}, nil
+	},
+	May: func(context.Context, identity.Workload, string) bool { return true },
+}
 
 func rateLimit(name, text string) *policy.RateLimit {
 	return &policy.RateLimit{

@@ -45,7 +45,7 @@ func TestMemorySaturates(t *testing.T) {
 // D53: a flood of random keys takes bounded memory and buys no offender a new quota.
 func TestFloodOfKeysResetsNoOffender(t *testing.T) {
 	t.Parallel()
-	const capacity, offenders = 1 << 12, 500
+	const capacity, offenders = 1 << 14, 500 // one owner: a quarter is theirs
 	keys := 10_000_000
 	if testing.Short() || raceEnabled {
 		keys = 300_000

@@ -13,12 +13,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/credence-mesh/credence/identity"
 	"github.com/credence-mesh/credence/policy"
 )
 
 // Service answers envoy.service.ratelimit.v3. Until the first Update it answers Unavailable.
 type Service struct {
 	rlsv3.UnimplementedRateLimitServiceServer
+	callers identity.Callers // about domains
 	store   Store
 	clock   *Clock
 	metrics *metrics
@@ -31,13 +33,13 @@ type rules struct {
 	domains map[string]*node // nil: the domain's configuration is void
 }
 
-// NewService makes a service that counts in store, and registers its metrics.
-func NewService(store Store, clock *Clock, r prometheus.Registerer) (*Service, error) {
+// NewService makes a service that counts in store, and registers its metrics. It answers callers about the domains that they may ask for.
+func NewService(store Store, clock *Clock, callers identity.Callers, r prometheus.Registerer) (*Service, error) {
 	m, err := newMetrics(r)
 	if err != nil {
 		return nil, fmt.Errorf("rate limit metrics: %w", err)
 	}
-	return &Service{store: store, clock: clock, metrics: m, good: map[string]Config{}}, nil
+	return &Service{callers: callers, store: store, clock: clock, metrics: m, good: map[string]Config{}}, nil
 }
 
 // Register adds the service to a gRPC server.
@@ -82,8 +84,13 @@ func (s *Service) Domains() []string {
 	return slices.Sorted(maps.Keys(r.domains))
 }
 
-// ShouldRateLimit tells whether a request is within its limits, and counts it.
+// ShouldRateLimit tells whether a request is within its limits, and counts it. Limits come from the configuration alone: one that the request
+// brings along is ignored.
 func (s *Service) ShouldRateLimit(ctx context.Context, req *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
+	caller, err := s.callers.Admit(ctx, req.GetDomain())
+	if err != nil {
+		return nil, s.refuse(codes.PermissionDenied, err.Error())
+	}
 	r := s.rules.Load()
 	root, known := (*node)(nil), false
 	if r != nil {
@@ -99,10 +106,8 @@ func (s *Service) ShouldRateLimit(ctx context.Context, req *rlsv3.RateLimitReque
 	case known && root == nil:
 		return nil, s.refuse(codes.Unavailable, "the configuration of domain "+req.GetDomain()+" is void")
 	}
-	d := newDecision(req, root, known)
-	if err := d.find(); err != nil {
-		return nil, s.refuse(codes.InvalidArgument, err.Error())
-	}
+	d := newDecision(caller.Workload.String(), req, root, known)
+	d.find()
 	now := s.clock.Now().Unix()
 	if err := s.store.Add(ctx, now, d.hits, d.counts); err != nil {
 		return nil, s.refuse(codes.Unavailable, "the store does not answer: "+err.Error())

@@ -10,7 +10,6 @@ import (
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -45,7 +44,7 @@ func stopped() *Clock {
 func newService(t testing.TB, store Store, objects ...policy.Resource) (*Service, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	s, err := NewService(store, stopped(), registry)
+	s, err := NewService(store, stopped(), anybody, registry)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +213,7 @@ func TestAddends(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	override := descriptor("x", "y")
-	override.Limit = &ratelimitv3.RateLimitDescriptor_RateLimitOverride{RequestsPerUnit: 1, Unit: typev3.RateLimitUnit(99)}
-	fresh, err := NewService(NewMemory(0), stopped(), prometheus.NewRegistry())
+	fresh, err := NewService(NewMemory(0), stopped(), anybody, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +231,6 @@ func TestErrors(t *testing.T) {
 		{"before the first update", fresh, &rlsv3.RateLimitRequest{Domain: "d", Descriptors: []*ratelimitv3.RateLimitDescriptor{free}}, codes.Unavailable},
 		{"no domain", good, &rlsv3.RateLimitRequest{Descriptors: []*ratelimitv3.RateLimitDescriptor{free}}, codes.InvalidArgument},
 		{"no descriptor", good, &rlsv3.RateLimitRequest{Domain: "d"}, codes.InvalidArgument},
-		{"unknown unit", good, &rlsv3.RateLimitRequest{Domain: "d", Descriptors: []*ratelimitv3.RateLimitDescriptor{override}}, codes.InvalidArgument},
 		{"store down", broken, &rlsv3.RateLimitRequest{Domain: "d", Descriptors: []*ratelimitv3.RateLimitDescriptor{free}}, codes.Unavailable},
 		{"void", void, &rlsv3.RateLimitRequest{Domain: "d", Descriptors: []*ratelimitv3.RateLimitDescriptor{free}}, codes.Unavailable},
 		{"unknown domain", good, &rlsv3.RateLimitRequest{Domain: "e", Descriptors: []*ratelimitv3.RateLimitDescriptor{free}}, codes.OK},

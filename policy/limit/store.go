@@ -4,6 +4,7 @@ import "context"
 
 // Hit is one addition to one counter.
 type Hit struct {
+	Owner   string // who asks: a store in bounded space gives each owner a share of it. It is no part of the name
 	Key     string // names the counter; the window is no part of it
 	Seconds int64  // length of the window, which begins at a multiple of it
 	Add     uint32 // zero only reads

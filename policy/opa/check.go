@@ -10,6 +10,8 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/credence-mesh/credence/identity"
 )
 
 // Reason says what a decision rests on. It is a label of metrics and a field of logs.
@@ -27,6 +29,8 @@ const (
 	NotLoaded Reason = "not_loaded"    // there is no policy yet, or no such decision
 	NotInUse  Reason = "not_in_force"  // the decision needs a package that has an error
 	Input     Reason = "input_invalid" // Envoy's request cannot be turned into an input document
+	Caller    Reason = "caller"        // the caller may not ask this; counted, and not in the log
+	Busy      Reason = "busy"          // the caller's other requests did not leave it a turn in time
 )
 
 // Decision is one decision, for a log. It holds neither tokens nor claims.
@@ -40,26 +44,52 @@ type Decision struct {
 	Reason    Reason
 	Method    string
 	Host      string
-	Path      string // canonical, without the query; empty where it was refused
-	Principal string // of the peer
-	Err       error  // what went wrong, for operators; nothing of it reaches the client
+	Path      string            // canonical, without the query; empty where it was refused
+	Principal string            // of the peer, as the caller says
+	Caller    identity.Workload // whose proxy asked, as its credential says; zero for Local
+	CallerID  identity.ID       // its SPIFFE ID
+	Err       error             // what went wrong, for operators; nothing of it reaches the client
 }
 
-// Check decides about one request. It never returns an error: whatever goes wrong is a denial.
+// Check decides about one request of a caller that may ask. It never returns an error: whatever goes wrong is a denial, also where a filter lets
+// errors pass. What a caller that may not ask says is evaluated by no policy and written into no log: it could all be made up.
 func (s *Service) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	caller, err := s.options.Callers.Admit(ctx, req.GetAttributes().GetContextExtensions()[DecisionKey])
+	if err != nil {
+		s.metrics.refused()
+		return respond(result{status: http.StatusForbidden}, newID(), Caller), nil
+	}
+	return s.check(ctx, caller, req), nil
+}
+
+func (s *Service) check(ctx context.Context, caller identity.Proven, req *authv3.CheckRequest) *authv3.CheckResponse {
 	a := req.GetAttributes()
-	d := Decision{ID: newID(), Time: time.Now(), Method: a.GetRequest().GetHttp().GetMethod(), Host: a.GetRequest().GetHttp().GetHost(), Principal: a.GetSource().GetPrincipal()}
-	r := s.decide(ctx, req, &d)
+	d := Decision{Caller: caller.Workload, CallerID: caller.ID, ID: newID(), Time: time.Now(), Method: a.GetRequest().GetHttp().GetMethod(), Host: a.GetRequest().GetHttp().GetHost(), Principal: a.GetSource().GetPrincipal()}
+	r := s.inTurn(ctx, caller, req, &d)
 	d.Duration, d.Allowed = time.Since(d.Time), r.allowed
 	if !d.Allowed {
 		d.Status = r.status
 	}
 	s.metrics.decided(d)
 	s.record(d)
-	return respond(r, d.ID, d.Reason), nil
+	return respond(r, d.ID, d.Reason)
 }
 
-func (s *Service) decide(ctx context.Context, req *authv3.CheckRequest, d *Decision) result {
+// inTurn decides within the time of one decision, the wait for a turn included.
+func (s *Service) inTurn(ctx context.Context, caller identity.Proven, req *authv3.CheckRequest, d *Decision) result {
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	defer cancel()
+	if caller.Workload != (identity.Workload{}) {
+		done, err := s.turns.take(ctx, caller.Workload)
+		if err != nil {
+			return d.deny(Busy, http.StatusForbidden, err)
+		}
+		defer done()
+	}
+	return s.decide(ctx, caller, req, d)
+}
+
+func (s *Service) decide(ctx context.Context, caller identity.Proven, req *authv3.CheckRequest, d *Decision) result {
 	p := s.policies.Load()
 	if p == nil {
 		return d.deny(NotLoaded, http.StatusForbidden, errors.New("no policy is loaded yet"))
@@ -68,7 +98,7 @@ func (s *Service) decide(ctx context.Context, req *authv3.CheckRequest, d *Decis
 	if err != nil {
 		return d.deny(Path, http.StatusBadRequest, err)
 	}
-	d.Path, d.Decision = in.path, p.decision
+	in.caller, d.Path, d.Decision = caller, in.path, p.decision
 	if asked := decisionPath(req.GetAttributes().GetContextExtensions()[DecisionKey]); asked != "" {
 		d.Decision = asked
 	}
@@ -94,8 +124,6 @@ func (s *Service) evaluate(ctx context.Context, p *policies, in *request, d *Dec
 	case err != nil:
 		return d.deny(Input, http.StatusForbidden, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
-	defer cancel()
 	q, err := p.query(ctx, d.Decision)
 	if err != nil {
 		return d.deny(Failed, http.StatusForbidden, err)

@@ -1,6 +1,7 @@
 package opa
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -19,10 +20,19 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/credence-mesh/credence/identity"
 	"github.com/credence-mesh/credence/policy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// anybody lets every caller ask about everything, as one workload. Who may in production is tested in callers_test.go.
+var anybody = identity.Callers{
+	Authenticate: func(context.Context) (identity.Proven, error) {
+		return identity.Proven{Workload: identity.Workload{Namespace: "a", Name: "shop"}}, nil
+	},
+	May: func(context.Context, identity.Workload, string) bool { return true },
+}
 
 func module1(name, text string) *policy.Rego {
 	return &policy.Rego{
@@ -38,6 +48,9 @@ func newService(t testing.TB, o Options, objects ...policy.Resource) (*Service, 
 	t.Helper()
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second // a loaded machine must not fail a test
+	}
+	if o.Callers.May == nil {
+		o.Callers = anybody
 	}
 	s, err := New(o, prometheus.NewRegistry())
 	if err != nil {

@@ -47,6 +47,9 @@ func (m *metrics) decided(d Decision) {
 	m.decisions.WithLabelValues(rule, result, string(d.Reason)).Inc()
 }
 
+// refused counts a caller that may not ask. No time is observed: nothing was decided.
+func (m *metrics) refused() { m.decisions.WithLabelValues("", "deny", string(Caller)).Inc() }
+
 func (m *metrics) loaded(b *build) {
 	stale := 0
 	for _, g := range b.groups {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+
+	"github.com/credence-mesh/credence/identity"
 )
 
 // DecisionKey is the context extension by which a provider chooses its decision. Only Envoy's configuration sets context extensions.
@@ -23,10 +26,13 @@ const DecisionKey = "credence.decision"
 // DefaultTimeout bounds the evaluation of one decision.
 const DefaultTimeout = 100 * time.Millisecond
 
-// Options are the settings of a Service. The zero value is right for production.
+// Options are the settings of a Service. The zero value answers nobody but this process; all else of it is right for production.
 type Options struct {
+	// Callers are whom Check answers. What they ask about is the decision that the context extension DecisionKey names; empty: the default.
+	Callers  identity.Callers
 	Decision string         // for example "envoy/authz/allow"; empty: see Service.Update
-	Timeout  time.Duration  // of one evaluation; zero: DefaultTimeout
+	Timeout  time.Duration  // of one decision; zero: DefaultTimeout
+	AtOnce   int            // decisions of one caller that are made at the same time, others wait; zero: one for each CPU
 	Builtins []string       // built-in functions to allow although they reach beyond the request, for example "http.send"
 	Log      func(Decision) // called by Run, one decision at a time; nil: no log
 	LogQueue int            // decisions that wait for Log before more are dropped; zero: 1024
@@ -42,6 +48,7 @@ type Service struct {
 	policies atomic.Pointer[policies]
 	state    state // owned by Update
 	log      chan Decision
+	turns    *turns
 }
 
 // New makes a service and registers its metrics.
@@ -58,12 +65,15 @@ func New(o Options, r prometheus.Registerer) (*Service, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
+	if o.AtOnce <= 0 {
+		o.AtOnce = runtime.GOMAXPROCS(0)
+	}
 	if o.LogQueue <= 0 {
 		o.LogQueue = 1024
 	}
 	o.Decision = decisionPath(o.Decision)
 	return &Service{
-		options: o, metrics: m, log: make(chan Decision, o.LogQueue),
+		options: o, metrics: m, log: make(chan Decision, o.LogQueue), turns: newTurns(o.AtOnce),
 		values: cache.NewInterQueryValueCache(context.Background(), config), queries: cache.NewInterQueryCache(config),
 	}, nil
 }

@@ -7,6 +7,8 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/credence-mesh/credence/identity"
 )
 
 // jwtNamespace and jwtPayload are where Envoy's jwt_authn filter puts the payload of a token that it has verified.
@@ -18,6 +20,7 @@ const (
 // request is a CheckRequest, made safe to decide on.
 type request struct {
 	check   *authv3.CheckRequest
+	caller  identity.Proven // zero: this process
 	headers map[string]string
 	path    string // canonical, without the query
 	query   string
@@ -114,6 +117,9 @@ func (r *request) input() (ast.Value, error) {
 	o.put("truncated_body", ast.BooleanTerm(cut))
 	o.put("version", ast.ObjectTerm(ast.Item(ast.StringTerm("encoding"), ast.StringTerm("protojson")), ast.Item(ast.StringTerm("ext_authz"), ast.StringTerm("v3"))))
 	o.put("path", ast.StringTerm(r.path))
+	if r.caller.Workload != (identity.Workload{}) {
+		o.put("credence", callerTerm(r.caller))
+	}
 	o.text("method", r.check.GetAttributes().GetRequest().GetHttp().GetMethod())
 	o.text("source_principal", r.check.GetAttributes().GetSource().GetPrincipal())
 	if r.claims != nil {

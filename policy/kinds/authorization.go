@@ -214,7 +214,7 @@ func conditionKeys() []string {
 func (o *object) condition(at string, c *securityv1beta1.Condition, custom bool) {
 	key := c.GetKey()
 	if len(c.GetValues())+len(c.GetNotValues()) == 0 {
-		o.refuse(at, CodeMissingField, "", "a condition has values or notValues")
+		o.refuse(at, CodeMissingField, "values: [\"…\"]", "a condition has values or notValues")
 	}
 	o.lists(at, []list{{"values", c.GetValues()}, {"notValues", c.GetNotValues()}})
 	if !knownCondition(key) {

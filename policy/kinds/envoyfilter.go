@@ -35,7 +35,7 @@ func (o *object) patch(at string, p *networkingv1alpha3.EnvoyFilter_EnvoyConfigO
 		return
 	}
 	if op != networkingv1alpha3.EnvoyFilter_Patch_REMOVE && p.GetPatch().GetValue() == nil {
-		o.refuse(at+".patch.value", CodeMissingField, "", "operation %s needs a value", op)
+		o.refuse(at+".patch.value", CodeMissingField, "value: the part of Envoy's configuration to put there", "operation %s needs a value", op)
 	}
 	filter := p.GetApplyTo() == networkingv1alpha3.EnvoyFilter_HTTP_FILTER || p.GetApplyTo() == networkingv1alpha3.EnvoyFilter_NETWORK_FILTER
 	adds := op != networkingv1alpha3.EnvoyFilter_Patch_REMOVE && op != networkingv1alpha3.EnvoyFilter_Patch_MERGE
@@ -69,7 +69,7 @@ func (o *object) patchMatch(at string, p *networkingv1alpha3.EnvoyFilter_EnvoyCo
 		ok = m.GetCluster() != nil
 	}
 	if !ok {
-		o.refuse(at+".match", CodeConflict, "", "the match is not about a %s, which the patch applies to", p.GetApplyTo())
+		o.refuse(at+".match", CodeConflict, "match: {listener: …}, {routeConfiguration: …} or {cluster: …}, as applyTo wants", "the match is not about a %s, which the patch applies to", p.GetApplyTo())
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 func gatewayOf(o *object) policy.Resource {
 	spec := specOf[gatewayv1.GatewaySpec](o)
 	if len(spec.Listeners) == 0 {
-		o.refuse("spec.listeners", CodeMissingField, "", "a Gateway has a listener")
+		o.refuse("spec.listeners", CodeMissingField, "listeners: [{name: http, port: 80, protocol: HTTP}]", "a Gateway has a listener")
 	}
 	o.atMost("spec.listeners", len(spec.Listeners), maxListeners)
 	names, places := map[string]bool{}, map[string]bool{}
@@ -37,11 +37,11 @@ func gatewayOf(o *object) policy.Resource {
 
 func (o *object) listener(at string, l gatewayv1.Listener) {
 	if !subdomain(string(l.Name)) {
-		o.refuse(at+".name", CodeBadName, "", "%q is no name", l.Name)
+		o.refuse(at+".name", CodeBadName, "lower case letters, digits, - and .", "%q is no name", l.Name)
 	}
 	o.port(at+".port", int32(l.Port))
 	if l.Hostname != nil && *l.Hostname != "" && !hostname(string(*l.Hostname)) {
-		o.refuse(at+".hostname", CodeBadValue, "", "%q is no host name", *l.Hostname)
+		o.refuse(at+".hostname", CodeBadValue, "a DNS name: shop.example.com, or *.example.com where a wildcard is meant", "%q is no host name", *l.Hostname)
 	}
 	switch l.Protocol {
 	case gatewayv1.HTTPProtocolType, gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType:
@@ -71,21 +71,21 @@ func (o *object) listenerTLS(at string, l gatewayv1.Listener) {
 func referenceGrant(o *object) policy.Resource {
 	spec := specOf[gatewayv1.ReferenceGrantSpec](o)
 	if len(spec.From) == 0 {
-		o.refuse("spec.from", CodeMissingField, "", "a grant says from where")
+		o.refuse("spec.from", CodeMissingField, "from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: NAMESPACE}]", "a grant says from where")
 	}
 	if len(spec.To) == 0 {
-		o.refuse("spec.to", CodeMissingField, "", "a grant says to what")
+		o.refuse("spec.to", CodeMissingField, "to: [{group: \"\", kind: Service}]", "a grant says to what")
 	}
 	o.atMost("spec.from", len(spec.From), maxGrants)
 	o.atMost("spec.to", len(spec.To), maxGrants)
 	for i, f := range spec.From {
 		if f.Kind == "" || f.Namespace == "" {
-			o.refuse(fmt.Sprintf("spec.from[%d]", i), CodeMissingField, "", "kind and namespace are needed")
+			o.refuse(fmt.Sprintf("spec.from[%d]", i), CodeMissingField, "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: NAMESPACE}", "kind and namespace are needed")
 		}
 	}
 	for i, t := range spec.To {
 		if t.Kind == "" {
-			o.refuse(fmt.Sprintf("spec.to[%d]", i), CodeMissingField, "", "kind is needed")
+			o.refuse(fmt.Sprintf("spec.to[%d]", i), CodeMissingField, "{group: \"\", kind: Service}", "kind is needed")
 		}
 	}
 	return &policy.ReferenceGrant{Spec: spec}

@@ -25,7 +25,7 @@ func httpRoute(o *object) policy.Resource {
 	}
 	for i, h := range spec.Hostnames {
 		if !hostname(string(h)) || address(string(h)) {
-			o.refuse(fmt.Sprintf("spec.hostnames[%d]", i), CodeBadValue, "", "%q is no host name", h)
+			o.refuse(fmt.Sprintf("spec.hostnames[%d]", i), CodeBadValue, "a DNS name: shop.example.com, or *.example.com where a wildcard is meant", "%q is no host name", h)
 		}
 	}
 	o.atMost("spec.rules", len(spec.Rules), maxRules)
@@ -118,7 +118,7 @@ func (o *object) routeMatch(at string, m gatewayv1.HTTPRouteMatch) {
 		case strings.ContainsAny(*p.Value, "?#"):
 			o.refuse(at+".path.value", CodeBadValue, "queryParams, for the query", "%q: a path has no query and no fragment", *p.Value)
 		case strings.HasSuffix(*p.Value, "/..") || strings.HasSuffix(*p.Value, "/.") || strings.Contains(*p.Value, "/./") || strings.Contains(*p.Value, "//") || strings.Contains(*p.Value, "/../") || strings.Contains(strings.ToLower(*p.Value), "%2f"):
-			o.refuse(at+".path.value", CodeBadValue, "", "%q never arrives: paths are normalised before they are matched", *p.Value)
+			o.refuse(at+".path.value", CodeBadValue, "the path as it is after //, /./ and /../ are resolved", "%q never arrives: paths are normalised before they are matched", *p.Value)
 		}
 	}
 	o.atMost(at+".headers", len(m.Headers), maxRules)
@@ -151,6 +151,6 @@ var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+\\-.^_`|~]+$")
 
 func (o *object) headerToken(field, name string) {
 	if !token.MatchString(name) {
-		o.refuse(field, CodeBadValue, "", "%q is no header name", name)
+		o.refuse(field, CodeBadValue, "letters, digits and -, as x-tenant-id", "%q is no header name", name)
 	}
 }

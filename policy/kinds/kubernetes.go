@@ -23,7 +23,7 @@ func service(o *object) policy.Resource {
 		o.refuse("spec.ports", CodeMissingField, "list at least one port", "a Service has ports")
 	}
 	if external && !hostname(spec.ExternalName) {
-		o.refuse("spec.externalName", CodeBadValue, "", "%q is no host name", spec.ExternalName)
+		o.refuse("spec.externalName", CodeBadValue, "a DNS name: shop.example.com, or *.example.com where a wildcard is meant", "%q is no host name", spec.ExternalName)
 	}
 	switch spec.Type {
 	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeExternalName:
@@ -31,7 +31,7 @@ func service(o *object) policy.Resource {
 		o.refuse("spec.type", CodeBadValue, "ClusterIP, NodePort, LoadBalancer or ExternalName", "unknown type %q", spec.Type)
 	}
 	if spec.ClusterIP != "" && !headless && !address(spec.ClusterIP) {
-		o.refuse("spec.clusterIP", CodeBadValue, "", "%q is no IP address", spec.ClusterIP)
+		o.refuse("spec.clusterIP", CodeBadValue, "10.1.2.3 or 2001:db8::1", "%q is no IP address", spec.ClusterIP)
 	}
 	names, numbers := map[string]bool{}, map[string]bool{}
 	for i, p := range spec.Ports {
@@ -74,7 +74,7 @@ func (o *object) port(field string, p int32) {
 // unique reports the second of two equal names. Empty ones are not compared.
 func (o *object) unique(field, what, name string, seen map[string]bool) {
 	if name != "" && seen[name] {
-		o.refuse(field, CodeDuplicateName, "", "%s %s is used twice", what, name)
+		o.refuse(field, CodeDuplicateName, "rename or remove one of the two", "%s %s is used twice", what, name)
 	}
 	seen[name] = true
 }
@@ -85,7 +85,7 @@ func endpoints(o *object) policy.Resource {
 	for i, s := range b.Subsets {
 		for j, a := range s.Addresses {
 			if !address(a.IP) {
-				o.refuse(fmt.Sprintf("subsets[%d].addresses[%d].ip", i, j), CodeBadValue, "", "%q is no IP address", a.IP)
+				o.refuse(fmt.Sprintf("subsets[%d].addresses[%d].ip", i, j), CodeBadValue, "10.1.2.3 or 2001:db8::1", "%q is no IP address", a.IP)
 			}
 		}
 		for j, p := range s.Ports {
@@ -106,7 +106,7 @@ func endpointSlice(o *object) policy.Resource {
 	for i, e := range b.Endpoints {
 		for j, a := range e.Addresses {
 			if b.AddressType != discoveryv1.AddressTypeFQDN && !address(a) {
-				o.refuse(fmt.Sprintf("endpoints[%d].addresses[%d]", i, j), CodeBadValue, "", "%q is no IP address", a)
+				o.refuse(fmt.Sprintf("endpoints[%d].addresses[%d]", i, j), CodeBadValue, "10.1.2.3 or 2001:db8::1", "%q is no IP address", a)
 			}
 		}
 	}
@@ -137,7 +137,7 @@ func secret(o *object) policy.Resource {
 	if b.Type == corev1.SecretTypeTLS {
 		for _, k := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
 			if len(data[k].Reveal()) == 0 {
-				o.refuse("data", CodeMissingField, "", "a Secret of type kubernetes.io/tls has %s", k)
+				o.refuse("data", CodeMissingField, "tls.crt and tls.key, in PEM", "a Secret of type kubernetes.io/tls has %s", k)
 			}
 		}
 	}
@@ -156,11 +156,11 @@ func (o *object) checkLabels(field string, labels map[string]string) {
 		at := field + "[" + k + "]"
 		switch {
 		case k == "":
-			o.refuse(field, CodeBadValue, "", "a label's key is empty")
+			o.refuse(field, CodeBadValue, "app: NAME", "a label's key is empty")
 		case strings.Contains(k, "*") || strings.Contains(v, "*"):
 			o.refuse(at, CodeBadValue, "select by another label", "a wildcard does not work in a selector")
 		case len(v) > 63:
-			o.refuse(at, CodeBadValue, "", "a label's value has at most 63 characters")
+			o.refuse(at, CodeBadValue, "select by another label", "a label's value has at most 63 characters")
 		}
 	}
 }

@@ -59,11 +59,11 @@ func looksLikeIP(a string) bool { return strings.Trim(a, "0123456789.") == "" }
 func serviceEntry(o *object) policy.Resource {
 	spec := specOf[networkingv1alpha3.ServiceEntry](o)
 	if len(spec.GetHosts()) == 0 {
-		o.refuse("spec.hosts", CodeMissingField, "", "a ServiceEntry names a host")
+		o.refuse("spec.hosts", CodeMissingField, "hosts: [api.example.com]", "a ServiceEntry names a host")
 	}
 	for i, h := range spec.GetHosts() {
 		if !hostname(h) {
-			o.refuse(fmt.Sprintf("spec.hosts[%d]", i), CodeBadValue, "", "%q is no host name", h)
+			o.refuse(fmt.Sprintf("spec.hosts[%d]", i), CodeBadValue, "a DNS name: shop.example.com, or *.example.com where a wildcard is meant", "%q is no host name", h)
 		}
 	}
 	o.atMost("spec.hosts", len(spec.GetHosts()), maxHosts)
@@ -71,7 +71,7 @@ func serviceEntry(o *object) policy.Resource {
 	o.atMost("spec.addresses", len(spec.GetAddresses()), maxHosts)
 	for i, a := range spec.GetAddresses() {
 		if !ipBlock(a) {
-			o.refuse(fmt.Sprintf("spec.addresses[%d]", i), CodeBadIPBlock, "", "%q is no IP address or CIDR block", a)
+			o.refuse(fmt.Sprintf("spec.addresses[%d]", i), CodeBadIPBlock, "10.1.2.3 or 10.0.0.0/8", "%q is no IP address or CIDR block", a)
 		}
 	}
 	names, numbers := map[string]bool{}, map[string]bool{}
@@ -79,7 +79,7 @@ func serviceEntry(o *object) policy.Resource {
 		at := fmt.Sprintf("spec.ports[%d]", i)
 		o.port(at+".number", int32(min(p.GetNumber(), 1<<30)))
 		if p.GetName() == "" {
-			o.refuse(at+".name", CodeMissingField, "", "a port has a name")
+			o.refuse(at+".name", CodeMissingField, "name: http-api", "a port has a name")
 		} else if !portName(p.GetName()) {
 			o.refuse(at+".name", CodeBadName, "letters, digits and -, as http-api", "%q is no name of a port", p.GetName())
 		}
@@ -180,7 +180,7 @@ func telemetryOf(o *object) policy.Resource {
 
 func (o *object) named(field, name string) {
 	if name == "" {
-		o.refuse(field, CodeMissingField, "", "a provider has a name")
+		o.refuse(field, CodeMissingField, "name: one of mesh.extensionProviders", "a provider has a name")
 	}
 }
 
@@ -208,12 +208,12 @@ func (o *object) customTag(at string, t *telemetryv1alpha1.Tracing_CustomTag) {
 	case t.GetType() == nil:
 		o.refuse(at, CodeMissingField, "literal, environment, header or formatter", "a tag has a source")
 	case t.GetHeader() != nil && t.GetHeader().GetName() == "":
-		o.refuse(at+".header.name", CodeMissingField, "", "name is empty")
+		o.refuse(at+".header.name", CodeMissingField, "name: the header or the variable", "name is empty")
 	case t.GetEnvironment() != nil && t.GetEnvironment().GetName() == "":
-		o.refuse(at+".environment.name", CodeMissingField, "", "name is empty")
+		o.refuse(at+".environment.name", CodeMissingField, "name: the header or the variable", "name is empty")
 	case t.GetFormatter() != nil && t.GetFormatter().GetValue() == "":
-		o.refuse(at+".formatter.value", CodeMissingField, "", "value is empty")
+		o.refuse(at+".formatter.value", CodeMissingField, "value: a text that is not empty", "value is empty")
 	case t.GetLiteral() != nil && t.GetLiteral().GetValue() == "":
-		o.refuse(at+".literal.value", CodeMissingField, "", "value is empty")
+		o.refuse(at+".literal.value", CodeMissingField, "value: a text that is not empty", "value is empty")
 	}
 }

@@ -194,7 +194,7 @@ func (o *object) emptyList(field string, n int) bool { return n == 0 && o.writte
 // atMost holds a list to the limit of its schema.
 func (o *object) atMost(field string, n, most int) {
 	if n > most {
-		o.refuse(field, CodeTooMany, "", "%d items, more than %d", n, most)
+		o.refuse(field, CodeTooMany, "split the object, or the list", "%d items, more than %d", n, most)
 	}
 }
 

@@ -24,10 +24,10 @@ func (o *object) routeFilter(at string, f gatewayv1.HTTPRouteFilter) {
 		case t == f.Type:
 			known = true
 			if !there {
-				o.refuse(at, CodeMissingField, "", "a filter of type %s has its settings beside it", t)
+				o.refuse(at, CodeMissingField, "the field of the same name, as urlRewrite beside type: URLRewrite", "a filter of type %s has its settings beside it", t)
 			}
 		case there:
-			o.refuse(at, CodeConflict, "", "a filter of type %s has the settings of type %s", f.Type, t)
+			o.refuse(at, CodeConflict, "one filter a type", "a filter of type %s has the settings of type %s", f.Type, t)
 		}
 	}
 	if !known && string(f.Type) != "ExternalAuth" {

@@ -68,7 +68,7 @@ func (o *object) target(field string, t *typev1beta1.PolicyTargetReference) {
 		o.refuse(field, CodeBadTargetRef, "group gateway.networking.k8s.io, kind Gateway", "kind %q of group %q is no target", t.GetKind(), t.GetGroup())
 	}
 	if t.GetName() == "" {
-		o.refuse(field, CodeMissingField, "", "a target has a name")
+		o.refuse(field, CodeMissingField, "name: the Gateway's", "a target has a name")
 	}
 	if n := t.GetNamespace(); n != "" {
 		try := "put the policy into namespace " + n
@@ -97,7 +97,7 @@ func (o *object) jwtRule(at string, r *securityv1beta1.JWTRule) {
 		o.refuse(at+".jwks", CodeConflict, "keep one of them", "jwks and jwksUri exclude each other")
 	}
 	if u := r.GetJwksUri(); len(u) > maxURL {
-		o.refuse(at+".jwksUri", CodeBadValue, "", "has %d characters, more than %d", len(u), maxURL)
+		o.refuse(at+".jwksUri", CodeBadValue, "a shorter address", "has %d characters, more than %d", len(u), maxURL)
 	} else if u == "" && o.written(at+".jwksUri") {
 		o.refuse(at+".jwksUri", CodeBadValue, "https://issuer/.well-known/jwks.json, or leave it out", "is empty")
 	} else if u != "" && !httpURL(u) {
@@ -120,7 +120,7 @@ func (o *object) jwtRule(at string, r *securityv1beta1.JWTRule) {
 		field := fmt.Sprintf("%s.outputClaimToHeaders[%d]", at, i)
 		o.header(field+".header", c.GetHeader())
 		if c.GetClaim() == "" {
-			o.refuse(field+".claim", CodeMissingField, "", "claim is empty")
+			o.refuse(field+".claim", CodeMissingField, "claim: tenant_id", "claim is empty")
 		}
 	}
 	o.atMost(at+".spaceDelimitedClaims", len(r.GetSpaceDelimitedClaims()), maxClaims)
@@ -136,7 +136,7 @@ func (o *object) header(field, name string) {
 func (o *object) noneEmpty(field string, values []string) {
 	for i, v := range values {
 		if v == "" {
-			o.refuse(fmt.Sprintf("%s[%d]", field, i), CodeBadValue, "", "a value is empty")
+			o.refuse(fmt.Sprintf("%s[%d]", field, i), CodeBadValue, "remove it, or write the value", "a value is empty")
 		}
 	}
 }

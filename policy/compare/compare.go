@@ -90,7 +90,7 @@ func workloads(sets ...*policy.Set) []workload {
 	return slices.Compact(out)
 }
 
-func (out *Result) workload(ctx context.Context, before, after Mesh, w workload) error {
+func (r *Result) workload(ctx context.Context, before, after Mesh, w workload) error {
 	old, err := portsOf(before, w)
 	if err != nil {
 		return err
@@ -108,15 +108,15 @@ func (out *Result) workload(ctx context.Context, before, after Mesh, w workload)
 				if asked++; asked > maxQuestions {
 					continue
 				}
-				r := explain.Request{
+				q := explain.Request{
 					Port: port, Transport: c.transport, Peer: c.peer, ServerName: a.host, SourceIP: c.source, Method: a.method, Host: a.host, Path: a.path,
 					Headers: c.headers, Claims: c.claims,
 				}
-				x, err := ask(ctx, before, w, slices.Contains(old, port), r)
+				x, err := ask(ctx, before, w, slices.Contains(old, port), q)
 				if err != nil {
 					return err
 				}
-				y, err := ask(ctx, after, w, slices.Contains(fresh, port), r)
+				y, err := ask(ctx, after, w, slices.Contains(fresh, port), q)
 				if err != nil {
 					return err
 				}
@@ -126,11 +126,11 @@ func (out *Result) workload(ctx context.Context, before, after Mesh, w workload)
 			}
 		}
 		if asked > maxQuestions {
-			out.Truncated = append(out.Truncated, w.namespace+"/"+w.name)
+			r.Truncated = append(r.Truncated, w.namespace+"/"+w.name)
 		}
-		out.Asked += min(asked, maxQuestions)
+		r.Asked += min(asked, maxQuestions)
 		slices.SortStableFunc(found, func(a, b Change) int { return cmp.Compare(rank(a), rank(b)) })
-		out.Changes = append(out.Changes, found...)
+		r.Changes = append(r.Changes, found...)
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ func (c caller) String() string {
 		out = "plaintext"
 	case explain.TLS:
 		out = "tls"
+	case explain.MutualTLS:
 	}
 	if c.claims != nil {
 		b, err := json.Marshal(c.claims) // sorts its keys

@@ -36,6 +36,7 @@ func every[T any](of []T, ask func(T) answer) answer {
 			return no
 		case maybe:
 			out = maybe
+		case yes:
 		}
 	}
 	return out
@@ -50,6 +51,7 @@ func some[T any](of []T, ask func(T) answer) answer {
 			return yes
 		case maybe:
 			out = maybe
+		case no:
 		}
 	}
 	return out

@@ -91,8 +91,6 @@ func permission(p *rbacconfigv3.Permission) condition {
 		return condition{leaf: leaf{field: "connection.sni", want: shown(x.RequestedServerName), ask: func(r *run) (answer, string) {
 			return r.config.remembered.text(x.RequestedServerName, r.conn.sni), r.conn.sni
 		}}}
-	case *rbacconfigv3.Permission_Metadata:
-		return dynamic(x.Metadata)
 	case *rbacconfigv3.Permission_SourcedMetadata:
 		if x.SourcedMetadata.GetMetadataSource() != rbacconfigv3.MetadataSource_DYNAMIC {
 			return unknown(x)
@@ -131,8 +129,6 @@ func principal(p *rbacconfigv3.Principal) condition {
 		return within("ipBlocks", x.DirectRemoteIp, func(c connection) netip.Addr { return c.direct })
 	case *rbacconfigv3.Principal_RemoteIp:
 		return within("remoteIpBlocks", x.RemoteIp, func(c connection) netip.Addr { return c.remote })
-	case *rbacconfigv3.Principal_Metadata:
-		return dynamic(x.Metadata)
 	case *rbacconfigv3.Principal_SourcedMetadata:
 		if x.SourcedMetadata.GetMetadataSource() != rbacconfigv3.MetadataSource_DYNAMIC {
 			return unknown(x)
@@ -212,6 +208,9 @@ func within(field string, block *corev3.CidrRange, of func(connection) netip.Add
 	prefix := netip.PrefixFrom(a, int(block.GetPrefixLen().GetValue())).Masked()
 	return condition{leaf: leaf{field: field, want: prefix.String(), ask: func(r *run) (answer, string) {
 		got := of(r.conn)
+		if !got.IsValid() {
+			return maybe, "an address that is not known here"
+		}
 		return answerOf(prefix.Contains(got)), got.String()
 	}}}
 }

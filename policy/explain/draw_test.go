@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 	securityv1beta1 "istio.io/api/security/v1beta1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/credence-mesh/credence/policy"
 	"github.com/credence-mesh/credence/policy/explain"
@@ -20,6 +21,8 @@ type drawn struct {
 	mode  securityv1beta1.PeerAuthentication_MutualTLS_Mode
 	istio bool // profile
 	paths policy.Normalization
+	edge  bool   // a Gateway, not a sidecar
+	hops  uint32 // trusted proxies in front of it
 }
 
 const appPort = 8080
@@ -35,6 +38,7 @@ func (d drawn) set() *policy.Set {
 	object := func(kind policy.Kind, name string) policy.Object {
 		return policy.Object{Key: policy.Key{Kind: kind, Namespace: "a", Name: name}, At: policy.Origin{File: name + ".yaml", Line: 1}}
 	}
+	mesh.DefaultConfig.GatewayTopology.NumTrustedProxies = d.hops
 	all := []policy.Resource{
 		&policy.WorkloadEntry{Object: object(policy.KindWorkloadEntry, "w"), Spec: &networkingv1alpha3.WorkloadEntry{
 			Address: "127.0.0.2", ServiceAccount: "w", Ports: map[string]uint32{"http": appPort},
@@ -43,6 +47,11 @@ func (d drawn) set() *policy.Set {
 			Mtls: &securityv1beta1.PeerAuthentication_MutualTLS{Mode: d.mode},
 		}},
 		&policy.Rego{Object: object(policy.KindRego, "rego"), Module: rego},
+	}
+	if d.edge {
+		all[0] = &policy.Gateway{Object: object(policy.KindGateway, "w"), Spec: &gatewayv1.GatewaySpec{
+			Listeners: []gatewayv1.Listener{{Name: "http", Port: appPort, Protocol: gatewayv1.HTTPProtocolType}},
+		}}
 	}
 	for i, p := range d.authz {
 		all = append(all, &policy.AuthorizationPolicy{Object: object(policy.KindAuthorizationPolicy, fmt.Sprintf("p%d", i)), Spec: p})
@@ -100,6 +109,9 @@ const (
 func (d dice) set() drawn {
 	modes := []securityv1beta1.PeerAuthentication_MutualTLS_Mode{securityv1beta1.PeerAuthentication_MutualTLS_STRICT, securityv1beta1.PeerAuthentication_MutualTLS_PERMISSIVE, securityv1beta1.PeerAuthentication_MutualTLS_PERMISSIVE, securityv1beta1.PeerAuthentication_MutualTLS_DISABLE}
 	out := drawn{mode: modes[d.IntN(len(modes))], istio: d.chance(40), paths: policy.Normalization(d.of("", "", "", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES", "STRICT"))}
+	if d.chance(20) {
+		out.edge, out.hops = true, uint32(d.IntN(3))
+	}
 	for range d.IntN(5) {
 		out.authz = append(out.authz, d.authorization())
 	}
@@ -306,7 +318,7 @@ func (d dice) path() string {
 
 // clone copies deeply.
 func (d drawn) clone() drawn {
-	out := drawn{mode: d.mode, istio: d.istio, paths: d.paths}
+	out := drawn{mode: d.mode, istio: d.istio, paths: d.paths, edge: d.edge, hops: d.hops}
 	for _, p := range d.authz {
 		out.authz = append(out.authz, proto.Clone(p).(*securityv1beta1.AuthorizationPolicy))
 	}

@@ -25,6 +25,7 @@ func (r *run) external(name string, m *extauthzv3.ExtAuthz) {
 	case maybe:
 		r.unsure(name, "whether the provider is asked cannot be evaluated here")
 		return
+	case yes:
 	}
 	cluster := m.GetGrpcService().GetEnvoyGrpc().GetClusterName()
 	if cluster != embedded || r.authorize == nil {

@@ -119,6 +119,7 @@ func inline(t *testing.T, resources []*resource.Resource, name string) *listener
 		}
 	}
 	listener.Name = name
+	listener.Address.GetSocketAddress().Address = "127.0.0.2" // a gateway would take every address
 	listener.Address.GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{}
 	for _, c := range listener.FilterChains {
 		fixSocket(t, c.TransportSocket)

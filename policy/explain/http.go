@@ -221,5 +221,7 @@ func (r *run) certificate(m *hcmv3.HttpConnectionManager) {
 		if r.conn.peer != "" {
 			r.headers.add("x-forwarded-client-cert", "URI="+r.conn.peer)
 		}
+	default:
+		r.unsure("http", "X-Forwarded-Client-Cert is passed on, which is not evaluated here")
 	}
 }

@@ -40,6 +40,7 @@ func (r *run) jwt(name string, m *jwtauthnv3.JwtAuthentication) {
 		case yes:
 			r.require(name, m, x.GetRequires())
 			return
+		case no:
 		}
 	}
 	r.skip(name, "no RequestAuthentication covers the request")

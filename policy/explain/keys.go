@@ -39,11 +39,11 @@ func (m *memory) keysIn(document string) []key {
 				return new(big.Int).SetBytes(b)
 			}
 			one := key{kid: k.Kid, alg: k.Alg, crv: k.Crv}
-			switch curve, ok := curves(k.Crv); {
+			switch point, ok := pointOn(k.Crv, k.X, k.Y); {
 			case k.Kty == "RSA":
 				one.public = &rsa.PublicKey{N: number(k.N), E: int(number(k.E).Int64())}
 			case k.Kty == "EC" && ok:
-				one.public = &ecdsa.PublicKey{Curve: curve, X: number(k.X), Y: number(k.Y)}
+				one.public = point
 			case k.Kty == "OKP" && k.Crv == "Ed25519":
 				b, _ := decode(k.X)
 				if len(b) != ed25519.PublicKeySize {
@@ -60,17 +60,22 @@ func (m *memory) keysIn(document string) []key {
 	return out
 }
 
-func curves(name string) (elliptic.Curve, bool) {
-	switch name {
-	case "P-256":
-		return elliptic.P256(), true
-	case "P-384":
-		return elliptic.P384(), true
-	case "P-521":
-		return elliptic.P521(), true
-	default:
+// pointOn is a public key on a curve.
+func pointOn(curve, x, y string) (*ecdsa.PublicKey, bool) {
+	on, ok := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[curve]
+	if !ok {
 		return nil, false
 	}
+	a, err := decode(x)
+	if err != nil {
+		return nil, false
+	}
+	b, err := decode(y)
+	if err != nil {
+		return nil, false
+	}
+	public, err := ecdsa.ParseUncompressedPublicKey(on, append(append([]byte{4}, a...), b...))
+	return public, err == nil
 }
 
 // noKeyID is the key that the control plane puts in place of keys which it does not know.

@@ -24,7 +24,7 @@ func (r *run) connect() {
 		return
 	}
 	r.conn = connection{direct: r.req.SourceIP, remote: r.req.SourceIP, localPort: r.req.Port}
-	if a, err := netip.ParseAddr(l.GetAddress().GetSocketAddress().GetAddress()); err == nil && !captured {
+	if a, err := netip.ParseAddr(l.GetAddress().GetSocketAddress().GetAddress()); err == nil && !captured && !a.IsUnspecified() {
 		r.conn.local = a
 	}
 	r.pass("listener", l.GetName())
@@ -231,13 +231,7 @@ func (r *run) network(chain *listenerv3.FilterChain) {
 
 func (r *run) networkRules(m *netrbacv3.RBAC) {
 	r.headers = &headers{}
-	name := "allow"
-	switch m.GetRules().GetAction() {
-	case rbacconfigv3.RBAC_DENY:
-		name = "deny"
-	case rbacconfigv3.RBAC_LOG:
-		name = "custom"
-	}
+	name := map[rbacconfigv3.RBAC_Action]string{rbacconfigv3.RBAC_ALLOW: "allow", rbacconfigv3.RBAC_DENY: "deny", rbacconfigv3.RBAC_LOG: "custom"}[m.GetRules().GetAction()]
 	r.shadow(name, m.GetShadowRules(), m.GetShadowRulesStatPrefix(), "envoy.filters.network.rbac")
 	if m.GetMatcher() != nil {
 		r.unsure(name, "rules in a matcher tree cannot be evaluated here")

@@ -13,11 +13,10 @@ import (
 
 // miss is a condition that did not hold.
 type miss struct {
-	field     string
-	want      []string
-	got       string
-	unwanted  bool // it holds, and must not
-	uncertain bool
+	field    string
+	want     []string
+	got      string
+	unwanted bool // it holds, and must not
 }
 
 // misses are the fewest conditions that stand between a request and a match.
@@ -50,6 +49,7 @@ func (c condition) hits(r *run) []miss {
 		return []miss{{field: c.leaf.field, want: []string{c.leaf.want}, got: got, unwanted: true}}
 	case isNot:
 		return c.of[0].misses(r)
+	case isAnd, isOr:
 	}
 	for _, x := range c.of {
 		if x.ask(r) == yes {

@@ -38,69 +38,91 @@ func unescapeSlashes(path string) string {
 // escape are unescaped, and those that need one are escaped. False: the path is refused.
 func normalize(path string) (string, bool) {
 	path, query, has := strings.Cut(path, "?")
-	path = plainDots(path)
-	out, broken := make([]byte, 0, len(path)+8), -1 // broken: the last percent sign in out that begins no escape
+	w := writer{in: plainDots(path), broken: -1}
 	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, `\`) {
-		out = append(out, '/')
+		w.out = append(w.out, '/')
 	}
-	for i := 0; i < len(path); {
-		c := path[i]
-		if n := dot(path[i:]); n > 0 {
-			if len(out) > 0 && out[len(out)-1] == '/' {
-				kind, used := afterDot(path[i+n:])
-				switch kind {
-				case currentDirectory:
-					i += n + used
-					continue
-				case parentDirectory:
-					out = backUp(out)
-					i += n + used
-					continue
-				}
-			}
-			out = append(out, '.')
-			i += n
-			continue
-		}
-		switch {
-		case c == '\\':
-			out = append(out, '/')
-			i++
-		case c == '%':
-			v, ok := unhex(path[i:])
-			switch {
-			case !ok:
-				broken = len(out)
-				out = append(out, '%')
-				i++
-				continue
-			case v == 0:
-				return "", false
-			case unreserved(v):
-				out = append(out, v)
-				if escapes(out, broken, path[i+3:]) {
-					out = slices.Insert(out, broken+1, '2', '5')
-				}
-			default:
-				out = append(out, path[i:i+3]...)
-			}
-			i += 3
-		case c == 0:
+	for w.at < len(w.in) {
+		if !w.dots() && !w.character() {
 			return "", false
-		case needsEscape(c):
-			const hex = "0123456789ABCDEF"
-			out = append(out, '%', hex[c>>4], hex[c&15])
-			i++
-		default:
-			out = append(out, c)
-			i++
 		}
 	}
-	s := string(out)
+	s := string(w.out)
 	if has {
 		s += "?" + query
 	}
 	return s, true
+}
+
+// writer makes a path canonical from left to right.
+type writer struct {
+	in     string
+	at     int
+	out    []byte
+	broken int // the last percent sign in out that begins no escape; -1: none
+}
+
+// dots takes a dot, and a whole segment where that is one or two dots. False: what comes is no dot.
+func (w *writer) dots() bool {
+	n := dot(w.in[w.at:])
+	if n == 0 {
+		return false
+	}
+	w.at += n
+	if len(w.out) > 0 && w.out[len(w.out)-1] == '/' {
+		kind, used := afterDot(w.in[w.at:])
+		if kind == parentDirectory {
+			w.out = backUp(w.out)
+		}
+		if kind != noDirectory {
+			w.at += used
+			return true
+		}
+	}
+	w.out = append(w.out, '.')
+	return true
+}
+
+// character takes one character or escape. False: no path may have it.
+func (w *writer) character() bool {
+	const hex = "0123456789ABCDEF"
+	c := w.in[w.at]
+	switch {
+	case c == '%':
+		return w.escape()
+	case c == '\\':
+		w.out = append(w.out, '/')
+	case c == 0:
+		return false
+	case needsEscape(c):
+		w.out = append(w.out, '%', hex[c>>4], hex[c&15])
+	default:
+		w.out = append(w.out, c)
+	}
+	w.at++
+	return true
+}
+
+func (w *writer) escape() bool {
+	v, ok := unhex(w.in[w.at:])
+	switch {
+	case !ok:
+		w.broken = len(w.out)
+		w.out = append(w.out, '%')
+		w.at++
+		return true
+	case v == 0:
+		return false
+	case unreserved(v):
+		w.out = append(w.out, v)
+		if escapes(w.out, w.broken, w.in[w.at+3:]) {
+			w.out = slices.Insert(w.out, w.broken+1, '2', '5')
+		}
+	default:
+		w.out = append(w.out, w.in[w.at:w.at+3]...)
+	}
+	w.at += 3
+	return true
 }
 
 // plainDots takes the parameters off segments that are one or two dots: "..;x" is "..". Only plain dots count here, and only slashes part.

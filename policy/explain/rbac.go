@@ -50,12 +50,10 @@ func (r *run) first(config *rbacconfigv3.RBAC) (*rule, answer) {
 	for _, x := range r.config.remembered.rulesOf(config) {
 		switch x.matches(r) {
 		case yes:
-			if a == maybe {
-				return x, yes // one or the other: it matches
-			}
 			return x, yes
 		case maybe:
 			a = maybe
+		case no:
 		}
 	}
 	return nil, a
@@ -113,7 +111,8 @@ func (r *run) allowing(name string, config *rbacconfigv3.RBAC, matched *rule, a 
 		r.unsure(name, "an ALLOW rule has a condition that cannot be evaluated here")
 	default:
 		r.out.Nearest = r.nearest(config)
-		because, by := "ALLOW policies select the workload and none of their rules matches", decided{rule: NoRule}
+		var by decided
+		because := "ALLOW policies select the workload and none of their rules matches"
 		if n := r.out.Nearest; n != nil {
 			by = decided{policy: n.Policy, rule: NoRule, at: n.At} // no rule decided: that none matched did
 		} else {

@@ -27,6 +27,7 @@ func (r *run) route(table *routev3.RouteConfiguration) {
 		case maybe:
 			r.unsure("route", "route "+x.GetName()+" is matched in a way that cannot be evaluated here")
 			return
+		case no:
 		}
 	}
 	r.deny("route", 404, "no route matches "+withoutQuery(r.headers.path()))

@@ -44,6 +44,7 @@ var signers = sync.OnceValue(func() map[string]signer {
 				key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 			case jose.EdDSA:
 				_, key, err = ed25519.GenerateKey(rand.Reader)
+			default:
 			}
 			must(err)
 			k := jose.JSONWebKey{Key: key, KeyID: string(alg), Algorithm: string(alg), Use: "sig"}

@@ -3,7 +3,6 @@ package kinds
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -28,23 +27,27 @@ func Wanted(name string) bool {
 
 // Decode reads the text of a file. name is the file's path below the directory that is read; a rego module is named by it.
 func Decode(file, name string, data []byte) Result {
-	if path.Ext(name) == ".rego" {
+	if isRego(name) && len(data) <= strict.MaxFileBytes {
 		return rego(file, name, data)
 	}
 	d := &decoder{file: file, reader: strict.NewReader(file, "")}
-	if strings.HasSuffix(name, ".schema.json") {
+	if isSchema(name) {
 		d.info(policy.Origin{File: file, Line: 1}, "", "a JSON schema")
 		return d.Result
 	}
 	docs, problems := strict.Split(file, data)
-	d.Problems = problems
-	d.Unread = len(problems) > 0
+	if len(problems) > 0 {
+		return Unreadable(file, name, problems[0])
+	}
 	for _, doc := range docs {
 		d.document(doc)
 	}
 	slices.SortStableFunc(d.Problems, policy.Problem.Compare)
 	return d.Result
 }
+
+func isRego(name string) bool   { return path.Ext(name) == ".rego" }
+func isSchema(name string) bool { return strings.HasSuffix(name, ".schema.json") }
 
 type decoder struct {
 	Result
@@ -61,12 +64,11 @@ func (d *decoder) info(at policy.Origin, object, what string) {
 
 func (d *decoder) document(doc strict.Document) {
 	if doc.Root == nil {
-		d.unreadable(doc)
+		d.unreadable(doc, doc.Problem)
 		return
 	}
 	if doc.Root.Kind != yaml.MappingNode {
-		d.Unread = true
-		d.Problems = append(d.Problems, policy.Problem{
+		d.unreadable(doc, policy.Problem{
 			At: doc.At, Code: strict.CodeWrongType, Says: "a document wants to be a mapping with apiVersion, kind and metadata",
 		})
 		return
@@ -105,9 +107,14 @@ func (d *decoder) list(root *yaml.Node) {
 		return
 	}
 	for _, item := range items.Content {
-		if item.Kind == yaml.MappingNode {
-			d.object(item)
+		if item.Kind != yaml.MappingNode {
+			d.Unread = append(d.Unread, Unread{At: policy.Origin{File: d.file, Line: item.Line}})
+			d.Problems = append(d.Problems, policy.Problem{
+				At: policy.Origin{File: d.file, Line: item.Line}, Code: strict.CodeWrongType, Says: "an item wants to be a mapping with apiVersion, kind and metadata",
+			})
+			continue
 		}
+		d.object(item)
 	}
 }
 
@@ -118,6 +125,11 @@ func (d *decoder) nameless(root *yaml.Node, kind string) {
 	}
 	d.problem(root, missing, policy.Problem{Code: CodeMissingKind, Says: missing + " is missing", Try: "start the document with apiVersion and kind"})
 	d.refuse(root, kind)
+	group, _, _ := strings.Cut(textOf(root, "apiVersion"), "/")
+	ours := child(root, "spec") != nil || child(root, "metadata") != nil || group != "" && groups(group) != nil
+	if ours && !closesByAbsence(kind) {
+		d.unknown(root)
+	}
 }
 
 func (d *decoder) problem(root *yaml.Node, field string, p policy.Problem) {
@@ -145,6 +157,9 @@ func (d *decoder) resource(root *yaml.Node, group, version, kind string) {
 	}
 	o := d.start(root, a)
 	r := a.read(o)
+	if merged(root) {
+		d.Unread = append(d.Unread, Unread{At: o.meta.At, Namespace: sniff(d.text).namespace})
+	}
 	if o.reader.Failed() {
 		d.Refused = append(d.Refused, Refused{Key: o.meta.Key, Void: voidOf(r, o)})
 	} else {
@@ -193,6 +208,9 @@ func (d *decoder) unknownKind(root *yaml.Node, group, kind string) {
 	}
 	d.problem(root, "kind", policy.Problem{Code: CodeUnknownKind, Says: fmt.Sprintf("unknown kind %q of group %q", kind, group), Try: try})
 	d.refuse(root, near)
+	if group != "" && groups(group) != nil && !closesByAbsence(near) {
+		d.unknown(root)
+	}
 }
 
 func groupOf(kind string) string {
@@ -216,36 +234,6 @@ func (d *decoder) refuse(root *yaml.Node, kind string) {
 			return
 		}
 	}
-}
-
-var (
-	sniffKind      = regexp.MustCompile(`(?m)^kind:[ \t]*["']?([A-Za-z]+)`)
-	sniffName      = regexp.MustCompile(`(?m)^[ \t]+name:[ \t]*["']?([-a-z0-9.]+)`)
-	sniffNamespace = regexp.MustCompile(`(?m)^[ \t]+namespace:[ \t]*["']?([-a-z0-9]+)`)
-)
-
-// unreadable is a document that is no YAML. Its text may still tell what it was to be; if it does not, the file's last good objects stay.
-func (d *decoder) unreadable(doc strict.Document) {
-	p := doc.Problem
-	find := func(re *regexp.Regexp) string {
-		if m := re.FindSubmatch(doc.Text); m != nil {
-			return string(m[1])
-		}
-		return ""
-	}
-	kind, name, space := find(sniffKind), find(sniffName), find(sniffNamespace)
-	known := false
-	for _, g := range acceptedGroups() {
-		if a, ok := accept(g, kind); ok && name != "" {
-			known = true
-			key := keyOf(a, space, name)
-			o := &object{meta: policy.Object{Key: key, At: doc.At}, unreadable: true}
-			d.Refused = append(d.Refused, Refused{Key: key, Void: voidOf(nil, o)})
-			p.Object = key.String()
-		}
-	}
-	d.Unread = d.Unread || !known
-	d.Problems = append(d.Problems, p)
 }
 
 func (d *decoder) rateLimit(root *yaml.Node) {

@@ -41,7 +41,7 @@ const (
 type Result struct {
 	Objects  []policy.Resource // good ones, in the order of the file
 	Refused  []Refused
-	Unread   bool // a document is so broken that its object cannot be named: what the file said before may still be meant
+	Unread   []Unread // what may have been any policy
 	Problems []policy.Problem
 }
 

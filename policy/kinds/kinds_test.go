@@ -2,6 +2,7 @@ package kinds_test
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -87,6 +88,9 @@ func told(r kinds.Result) string {
 	}
 	for _, o := range r.Refused {
 		fmt.Fprintf(&b, "! %s%s\n", o.Key, void(o.Void))
+	}
+	for _, u := range r.Unread {
+		fmt.Fprintf(&b, "? %s\n", cmp.Or(u.Namespace, "the mesh"))
 	}
 	return b.String()
 }
@@ -236,7 +240,7 @@ func FuzzDecode(f *testing.F) {
 				errs++
 			}
 		}
-		if (len(r.Refused) > 0 || r.Unread) && errs == 0 {
+		if (len(r.Refused) > 0 || len(r.Unread) > 0) && errs == 0 {
 			t.Errorf("refused without a reason: %+v", r)
 		}
 		for _, o := range r.Objects {

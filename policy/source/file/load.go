@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/credence-mesh/credence/policy"
@@ -26,35 +27,31 @@ func Load(mesh policy.Mesh, paths ...string) (*policy.Set, []policy.Problem, err
 	t := newTree(mesh)
 	r := reader{seed: maphash.MakeSeed()}
 	var jobs []job
-	var skipped []policy.Problem
+	now, changed := time.Now(), map[string]*entry{}
 	for _, p := range paths {
 		info, err := os.Stat(p)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read %s: %w", p, err)
 		}
 		if !info.IsDir() {
-			jobs = append(jobs, job{path: p, name: filepath.Base(p)})
+			jobs = append(jobs, job{path: p, name: filepath.Base(p), named: true})
 			continue
 		}
-		l := listing{root: p, files: map[string]fs.FileInfo{}}
-		l.walk(p, nil)
+		l := newListing(p)
+		l.walk(p)
 		for path, err := range l.bad {
-			skipped = append(skipped, unreadable(path, err))
+			changed[path] = t.entryOf(0, content{job: job{path: path, name: relative(p, path)}, err: err}.result(), nil, now)
 		}
 		for file := range l.files {
 			jobs = append(jobs, job{path: file, name: relative(p, file)})
 		}
 	}
 	slices.SortFunc(jobs, func(a, b job) int { return strings.Compare(a.path, b.path) })
-	now := time.Now()
-	changed := map[string]*entry{}
 	for _, got := range r.read(jobs) {
 		changed[got.path] = t.entryOf(got.hash, got.result(), nil, now)
 	}
 	t.update(changed, now)
-	problems := append(t.problems(strings.Join(paths, " ")), skipped...)
-	slices.SortFunc(problems, policy.Problem.Compare)
-	return t.set, problems, nil
+	return t.set, t.problems(strings.Join(paths, " ")), nil
 }
 
 func relative(root, file string) string {
@@ -68,6 +65,7 @@ func relative(root, file string) string {
 type job struct {
 	path, name string
 	known      uint64 // 0: none
+	named      bool   // the user named this very file, which may then be a pipe
 }
 
 // content is a file that was read.
@@ -84,18 +82,20 @@ func (c content) result() kinds.Result {
 	if c.err == nil {
 		return c.parsed
 	}
-	return kinds.Result{Unread: true, Problems: []policy.Problem{unreadable(c.path, c.err)}}
+	return kinds.Unreadable(c.path, c.name, unreadable(c.path, c.err))
 }
 
+// unreadable tells why a path cannot be read; what follows from that is told beside it, for each object.
 func unreadable(path string, err error) policy.Problem {
+	try := "let the user that runs credence read it"
+	if errors.Is(err, errNotRegular) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTooMany) {
+		try = "put a regular file in its place, or move it out of the directory"
+	}
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	return policy.Problem{
-		At: policy.Origin{File: path}, Code: CodeUnreadable, Says: err.Error() + "; what it held before stays in force",
-		Try: "let the user that runs credence read it",
-	}
+	return policy.Problem{At: policy.Origin{File: path}, Code: CodeUnreadable, Says: err.Error(), Try: try}
 }
 
 type reader struct{ seed maphash.Seed }
@@ -122,7 +122,7 @@ func (r reader) read(jobs []job) []content {
 
 func (r reader) one(j job) content {
 	c := content{job: j}
-	data, err := readBounded(j.path)
+	data, err := readBounded(j.path, j.named)
 	if err != nil {
 		c.err = err
 		return c
@@ -136,12 +136,25 @@ func (r reader) one(j job) content {
 	return c
 }
 
-// readBounded reads a regular file, and no more of it than is needed to see that it is too large.
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
+var errNotRegular = errors.New("not a regular file")
+
+// readBounded reads a regular file, and no more of it than is needed to see that it is too large. Opening never waits for a pipe's other end.
+func readBounded(path string, any bool) ([]byte, error) {
+	flags := os.O_RDONLY
+	if !any {
+		flags |= syscall.O_NONBLOCK
+	}
+	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !any && !info.Mode().IsRegular() {
+		return nil, errNotRegular
+	}
 	return io.ReadAll(io.LimitReader(f, strict.MaxFileBytes+1))
 }

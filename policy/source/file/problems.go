@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/policy/kinds"
 )
 
 // problems is everything that is wrong now, in order. Files without a problem cost nothing.
@@ -18,7 +19,7 @@ func (t *tree) problems(dir string) []policy.Problem {
 			if c.left && t.owners[k] != file {
 				continue
 			}
-			if p, ok := c.told(k, file, e.problems); ok {
+			if p, ok := c.told(k, file, e.problems, t.set.Mesh().RootNamespace); ok {
 				out = append(out, p)
 			}
 		}
@@ -38,7 +39,7 @@ func (t *tree) problems(dir string) []policy.Problem {
 }
 
 // told is what must be said about an object that was refused, beside why.
-func (c claim) told(k policy.Key, file string, known []policy.Problem) (policy.Problem, bool) {
+func (c claim) told(k policy.Key, file string, known []policy.Problem, root string) (policy.Problem, bool) {
 	p := policy.Problem{At: policy.Origin{File: file, Line: c.resource.Meta().At.Line}, Object: k.String()}
 	for _, q := range known {
 		if q.Object == p.Object && q.Severity == policy.Error {
@@ -47,6 +48,8 @@ func (c claim) told(k policy.Key, file string, known []policy.Problem) (policy.P
 		}
 	}
 	switch {
+	case kinds.StandIn(k):
+		return closing(c.resource.Meta(), root)
 	case c.left:
 		p.At.Line = 0
 		p.Code, p.Severity = CodeLastGood, policy.Warning
@@ -61,6 +64,20 @@ func (c claim) told(k policy.Key, file string, known []policy.Problem) (policy.P
 		return policy.Problem{}, false
 	}
 	return p, true
+}
+
+// closing is told once for all stand-ins of something that cannot be read.
+func closing(m *policy.Object, root string) (policy.Problem, bool) {
+	what := "namespace " + m.Key.Namespace
+	if m.Key.Namespace == root {
+		what = "the whole mesh"
+	}
+	return policy.Problem{
+		At: m.At, Code: CodeClosed,
+		Says: "this may be any policy, and no earlier version of the file is known: until it can be read, " + what +
+			" is closed: requests are answered 503, TCP connections and plaintext refused",
+		Try: "mend it, or move it out of the directory",
+	}, m.Key.Kind == policy.KindAuthorizationPolicy
 }
 
 func (t *tree) dispute(k policy.Key) []policy.Problem {

@@ -135,7 +135,8 @@ func stepped(dir string) (*follower, *state) {
 	last := &state{}
 	f := &follower{
 		dir: dir, tree: newTree(policy.DefaultMesh()), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
-		pending: map[string]glance{}, bad: map[string]error{}, put: func(s *policy.Set, p []policy.Problem) { *last = state{s, p} },
+		pending: map[string]glance{}, bad: map[string]error{}, listed: map[string]bool{}, ended: func() bool { return false },
+		put: func(s *policy.Set, p []policy.Problem) { *last = state{s, p} },
 	}
 	return f, last
 }

@@ -26,7 +26,7 @@ func (s stamp) same(info fs.FileInfo) bool {
 
 // flush takes up what was noted. It tells whether there is anything to publish.
 func (f *follower) flush(now time.Time) bool {
-	if f.all {
+	if f.all || f.linked {
 		return f.scan(now)
 	}
 	dirty := f.dirty
@@ -38,22 +38,31 @@ func (f *follower) flush(now time.Time) bool {
 		case filepath.Base(path) == ConfirmFile:
 		case err == nil && info.IsDir():
 			l := f.list(path)
+			f.all = f.all || l.linked || link(path)
 			for file := range l.files {
 				look = append(look, file)
 			}
 			f.vanished(path, l, gone)
-		case err == nil && info.Mode().IsRegular() && kinds.Wanted(path):
+		case err == nil && kinds.Wanted(path):
 			look = append(look, path)
 			f.stamps[path] = stamp{info, true}
-		case errors.Is(err, fs.ErrNotExist):
+			delete(f.bad, path)
+		case err != nil && !exists(path):
+			maps.DeleteFunc(f.bad, func(bad string, _ error) bool { return inside(path, bad) })
 			f.vanished(path, listing{}, gone)
 		case err != nil && kinds.Wanted(path):
 			look = append(look, path)
+		case err != nil:
+			f.all = true
 		}
 	}
 	if !f.present() {
 		f.all = true // look at everything when it is back
 		return true
+	}
+	if f.all { // what links lead to has more than one path
+		f.dirty = dirty
+		return f.scan(now)
 	}
 	changed := f.take(look, gone, now)
 	return f.confirmed(now) || changed
@@ -73,11 +82,21 @@ func (f *follower) present() bool {
 }
 
 func (f *follower) list(dir string) listing {
-	l := listing{root: f.dir, files: map[string]fs.FileInfo{}, seen: f.watch.add}
-	l.walk(dir, nil)
+	l := newListing(f.dir)
+	l.seen, l.ended = f.watch.add, f.ended
+	l.walk(dir)
+	if f.ended() {
+		return l
+	}
 	f.watch.forget(dir, l.dirs)
 	maps.DeleteFunc(f.bad, func(path string, _ error) bool { return inside(dir, path) })
 	maps.Copy(f.bad, l.bad)
+	maps.DeleteFunc(f.listed, func(path string, _ bool) bool { return inside(dir, path) && !exists(path) })
+	for _, d := range l.dirs {
+		if l.bad[d] == nil {
+			f.listed[d] = true
+		}
+	}
 	return l
 }
 
@@ -88,22 +107,37 @@ func (f *follower) scan(now time.Time) bool {
 		f.all = true
 		return !was
 	}
+	dirty := f.dirty
 	f.all, f.dirty = false, nil
 	f.watch.renew()
 	l := f.list(f.dir)
+	if f.ended() {
+		return false
+	}
+	f.linked = l.linked
 	var look []string
 	for file, info := range l.files {
-		if f.stamps[file].same(info) {
+		if _, pending := f.pending[file]; f.stamps[file].same(info) && !pending && !dirty[file] {
 			continue
 		}
 		f.stamps[file] = stamp{info, now.Sub(info.ModTime()) < racyWithin}
 		look = append(look, file)
+	}
+	for path := range l.bad {
+		if kinds.Wanted(path) {
+			look = append(look, path)
+		}
 	}
 	gone := map[string]bool{}
 	f.vanished(f.dir, l, gone)
 	changed := f.take(look, gone, now)
 	f.started = true
 	return f.confirmed(now) || changed || was
+}
+
+func link(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 // vanished notes the files at and below a path that are not listed any more; those of directories that could not be read are not counted.
@@ -135,22 +169,27 @@ func (f *follower) take(look []string, gone map[string]bool, now time.Time) bool
 	}
 	changed := map[string]*entry{}
 	for _, c := range f.reader.read(jobs) {
-		if c.err != nil && errors.Is(c.err, fs.ErrNotExist) {
+		if errors.Is(c.err, fs.ErrNotExist) && !exists(c.path) {
 			gone[c.path] = true
 			continue
 		}
 		delete(gone, c.path)
+		old := f.tree.files[c.path]
+		if c.err != nil {
+			delete(f.stamps, c.path) // whatever it looks like, it is tried again
+			c.same = old != nil && old.hash == 0 && slices.Equal(old.problems, c.result().Problems)
+		}
 		if c.same {
 			delete(f.pending, c.path)
 			continue
 		}
-		old := f.tree.files[c.path]
 		e := f.tree.entryOf(c.hash, c.result(), old, now)
 		if f.wait(c, old, e) {
 			continue
 		}
 		changed[c.path] = e
 	}
+	f.shut(changed, now)
 	for path := range gone {
 		changed[path] = nil
 		delete(f.stamps, path)
@@ -160,6 +199,29 @@ func (f *follower) take(look []string, gone map[string]bool, now time.Time) bool
 		f.tree.update(changed, now)
 	}
 	return len(changed) > 0
+}
+
+// shut closes what directories and links could hold that were never read.
+func (f *follower) shut(changed map[string]*entry, now time.Time) {
+	for path, err := range f.bad {
+		if kinds.Wanted(path) || f.tree.files[path] != nil || f.started && f.known(path) {
+			continue
+		}
+		changed[path] = f.tree.entryOf(0, kinds.Unreadable(path, path, unreadable(path, err)), nil, now)
+	}
+}
+
+// known tells whether something was read at or below a path.
+func (f *follower) known(path string) bool {
+	if f.listed[path] {
+		return true
+	}
+	for file := range f.tree.files {
+		if inside(path, file) {
+			return true
+		}
+	}
+	return false
 }
 
 // wait tells whether a file that has become worse is to be looked at again first: it may be half written. What was read at the start is

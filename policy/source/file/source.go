@@ -46,12 +46,16 @@ func (s *Source) Run(ctx context.Context, put func(*policy.Set, []policy.Problem
 	}
 	f := &follower{
 		dir: s.dir, tree: newTree(s.mesh), reader: reader{seed: maphash.MakeSeed()}, stamps: map[string]stamp{},
-		pending: map[string]glance{}, bad: map[string]error{}, put: put,
+		pending: map[string]glance{}, bad: map[string]error{}, listed: map[string]bool{}, put: put,
+		ended: func() bool { return ctx.Err() != nil },
 	}
 	if err := f.watch.open(s.dir); err == nil {
 		defer f.watch.close()
 	}
 	f.scan(time.Now())
+	if ctx.Err() != nil {
+		return nil
+	}
 	f.publish()
 	f.follow(ctx)
 	return nil
@@ -67,7 +71,10 @@ type follower struct {
 	pending map[string]glance // files that became worse: they are looked at again before it counts
 	dirty   map[string]bool
 	all     bool             // everything is to be looked at
-	bad     map[string]error // directories and links that cannot be read: what they held stays
+	linked  bool             // links lead to directories: what a path holds can only be told by looking at everything
+	bad     map[string]error // what cannot be read: what it held stays
+	listed  map[string]bool  // directories that were read
+	ended   func() bool      // nothing more is wanted
 	started bool             // the first scan is done
 	missing error
 	since   time.Time // when objects were held back; zero: none are
@@ -176,7 +183,11 @@ func (f *follower) note(path string) bool {
 func (f *follower) publish() {
 	problems := f.tree.problems(f.dir)
 	for path, err := range f.bad {
-		problems = append(problems, unreadable(path, err))
+		if e := f.tree.files[path]; e == nil || e.hash != 0 {
+			p := unreadable(path, err)
+			p.Says += "; what it held before stays in force"
+			problems = append(problems, p)
+		}
 	}
 	if f.missing != nil {
 		problems = append(problems, policy.Problem{

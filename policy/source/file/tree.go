@@ -43,6 +43,7 @@ type entry struct {
 	hash     uint64
 	claims   map[policy.Key]claim
 	problems []policy.Problem
+	closes   bool // something of it could not be read, and no earlier version is known: what it could cover is closed
 }
 
 // claim is a file's version of an object.
@@ -86,16 +87,35 @@ func (t *tree) entryOf(hash uint64, r kinds.Result, old *entry, now time.Time) *
 			e.claims[refused.Key] = claim{resource: refused.Void}
 		}
 	}
-	if old != nil && (r.Unread || refuses(e)) {
+	t.standIn(e, r.Unread, old)
+	if old != nil && refuses(e) {
 		e.keep(old, now)
 	}
 	return e
 }
 
+// standIn closes what a file could cover of which something cannot be read. An earlier version stands instead, where there is one.
+func (t *tree) standIn(e *entry, unread []kinds.Unread, old *entry) {
+	if old != nil && !old.closes {
+		return
+	}
+	for _, u := range unread {
+		if c, ok := e.claims[u.Key]; ok && !c.since.IsZero() {
+			continue // another file said it before
+		}
+		e.closes = true
+		for _, r := range u.StandIns(t.set.Mesh().RootNamespace) {
+			if _, ok := e.claims[r.Meta().Key]; !ok {
+				e.claims[r.Meta().Key] = claim{resource: r}
+			}
+		}
+	}
+}
+
 // keep holds on to what a file with an error does not say any more: with a lost line of "---", or of kind, an object vanishes by mistake.
 func (e *entry) keep(old *entry, now time.Time) {
 	for k, c := range old.claims {
-		if _, ok := e.claims[k]; !ok {
+		if _, ok := e.claims[k]; !ok && !kinds.StandIn(k) {
 			c = c.stale(now)
 			c.left = true
 			e.claims[k] = c
@@ -143,7 +163,7 @@ func (t *tree) update(changed map[string]*entry, now time.Time) {
 		t.replace(file, changed[file], touched)
 	}
 	var put []policy.Resource
-	var del []policy.Key
+	var del, mended []policy.Key
 	before := len(t.owners) + len(t.held)
 	for _, k := range order(touched) {
 		winner, resource := t.winner(k)
@@ -153,14 +173,16 @@ func (t *tree) update(changed map[string]*entry, now time.Time) {
 			delete(t.held, k)
 			put = append(put, resource)
 		case t.held[k] == nil:
-			if _, there := t.set.Lookup(k); there {
+			if _, there := t.set.Lookup(k); there && kinds.StandIn(k) {
+				mended = append(mended, k)
+			} else if there {
 				del = append(del, k)
 			}
 			delete(t.owners, k)
 		}
 	}
 	del, back := t.hold(del, before, now)
-	t.set = t.set.Apply(append(put, back...), del)
+	t.set = t.set.Apply(append(put, back...), append(mended, del...))
 }
 
 // replace swaps the claims of one file and notes whose keys must be decided again.

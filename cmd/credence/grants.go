@@ -64,12 +64,15 @@ func (g *grants) may(ctx context.Context, w identity.Workload, q question) bool 
 	}
 	mine.mu.Lock()
 	defer mine.mu.Unlock()
-	now := g.now()
-	mine.see(view, now)
-	if q.decision && mine.asks.Decisions[q.name] || !q.decision && mine.asks.Domains[q.name] {
+	return mine.allows(view, g.now(), q)
+}
+
+func (g *grant) allows(view *snapshot.View, now time.Time, q question) bool {
+	g.see(view, now)
+	if q.decision && g.asks.Decisions[q.name] || !q.decision && g.asks.Domains[q.name] {
 		return true
 	}
-	return now.Before(mine.past[q])
+	return now.Before(g.past[q])
 }
 
 // grant is that of a workload; of one that is not there it is forgotten.

@@ -195,6 +195,9 @@ func (f *field) told(i int, r explain.Request) (said, []explain.Step) {
 	}
 	if f.sets[i].edge && s.code == 404 && v.Steps[len(v.Steps)-1].Name == "route" {
 		s.code = 200 // the gateway has no route; the one that newField gives it answers
+		if slices.ContainsFunc(v.Steps, func(x explain.Step) bool { return x.Outcome == explain.NotEvaluated }) {
+			s.code = -1
+		}
 	}
 	return s, v.Steps
 }

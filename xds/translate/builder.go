@@ -18,7 +18,9 @@ type Builder struct {
 }
 
 // NewBuilder is a Builder that remembers nothing.
-func NewBuilder() *Builder { return &Builder{compiler: compile.New(), tables: tables{last: map[tableKey]*packedTable{}}} }
+func NewBuilder() *Builder {
+	return &Builder{compiler: compile.New(), tables: tables{last: map[tableKey]*packedTable{}}}
+}
 
 // Parts lists the parts of a workload.
 func (b *Builder) Parts(set *policy.Set, w *policy.Workload) []compile.PartKey {

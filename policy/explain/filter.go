@@ -108,6 +108,9 @@ func overridden(table *routev3.RouteConfiguration, name string) bool {
 	return false
 }
 
+// refusedPrefix is the statistics prefix of the slot that refuses ambiguous requests.
+const refusedPrefix = "credence_refused_"
+
 func (r *run) rules(name, full string, m *rbacv3.RBAC) {
 	if m.GetMatcher() != nil || m.GetShadowMatcher() != nil {
 		r.unsure(name, "rules in a matcher tree cannot be evaluated here")
@@ -116,7 +119,11 @@ func (r *run) rules(name, full string, m *rbacv3.RBAC) {
 	before := len(r.out.Steps)
 	r.shadow(name, m.GetShadowRules(), m.GetShadowRulesStatPrefix(), "envoy.filters.http.rbac")
 	if m.GetRules() != nil {
-		r.authorization(name, m.GetRules(), 403)
+		status := 403
+		if m.GetRulesStatPrefix() == refusedPrefix { // the connection manager makes it so
+			status = 400
+		}
+		r.authorization(name, m.GetRules(), status)
 		r.enforced(m)
 	}
 	if r.done && r.out.Policy == "" {

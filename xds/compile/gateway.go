@@ -169,7 +169,7 @@ func (g *gatewayer) listen(port []gatewayListener, routes []attachment) {
 
 func (g *gatewayer) handler(name, table string, port uint32) *ir.HTTP {
 	return &ir.HTTP{
-		Name: name, Table: table, Guard: g.guards.http(port, anyone), Edge: true, HTTP2: true,
+		Name: name, Table: table, Guard: g.guards.http(port, anyone), Edge: true, HTTP2: true, Paths: pathsOf(g.set), Lenient: g.set.Mesh().Profile.Istio(),
 		Hops: g.set.Mesh().DefaultConfig.GatewayTopology.NumTrustedProxies,
 	}
 }

@@ -14,12 +14,24 @@ import (
 // and only from requests that it takes as external.
 func forged() []string {
 	return []string{
-		"x-envoy-attempt-count", "x-envoy-decorator-operation", "x-envoy-expected-rq-timeout-ms", "x-envoy-external-address", "x-envoy-force-trace",
+		"http2-settings", "x-envoy-attempt-count", "x-envoy-decorator-operation", "x-envoy-expected-rq-timeout-ms", "x-envoy-external-address", "x-envoy-force-trace",
 		"x-envoy-hedge-on-per-try-timeout", "x-envoy-internal", "x-envoy-ip-tags", "x-envoy-is-timeout-retry", "x-envoy-max-retries",
 		"x-envoy-original-host", "x-envoy-original-method", "x-envoy-original-path", "x-envoy-original-url", "x-envoy-peer-metadata",
 		"x-envoy-peer-metadata-id", "x-envoy-retriable-header-names", "x-envoy-retriable-status-codes", "x-envoy-retry-grpc-on", "x-envoy-retry-on",
 		"x-envoy-upstream-alt-stat-name", "x-envoy-upstream-canary", "x-envoy-upstream-rq-per-try-timeout-ms",
 		"x-envoy-upstream-rq-timeout-alt-response", "x-envoy-upstream-rq-timeout-ms", "x-envoy-upstream-stream-duration-ms",
+	}
+}
+
+// impersonating is the headers by which proxies and authenticators of other makes tell a backend who the client is, or which path it asked
+// for. At a listener for anyone, with no trusted proxy in front, they are a client's own invention.
+func impersonating() []string {
+	return []string{
+		"x-forwarded-user", "x-forwarded-email", "x-forwarded-groups", "x-forwarded-preferred-username", "x-forwarded-access-token",
+		"x-auth-request-user", "x-auth-request-email", "x-auth-request-groups", "x-auth-request-preferred-username", "x-auth-request-access-token",
+		"remote-user", "x-remote-user", "x-remote-group", "x-webauth-user", "x-authenticated-user", "x-authenticated-userid",
+		"x-ssl-client-cert", "x-ssl-client-dn", "x-ssl-client-verify", "ssl-client-cert", "ssl-client-subject-dn", "x-client-cert", "x-client-dn",
+		"x-forwarded-tls-client-cert", "x-forwarded-tls-client-cert-info", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-host",
 	}
 }
 
@@ -45,6 +57,9 @@ func (g *guards) http(port uint32, trusted trust) ir.Guard {
 	guard := ir.Guard{Enforce: true, Rules: rules, Strip: g.auth.Headers()}
 	if trusted == anyone {
 		guard.Strip = jwt.HeadersOut(g.set)
+		if mesh := g.set.Mesh(); !mesh.Profile.Istio() && mesh.DefaultConfig.GatewayTopology.NumTrustedProxies == 0 {
+			guard.Strip = append(guard.Strip, impersonating()...)
+		}
 	}
 	guard.Strip = append(guard.Strip, forged()...)
 	slices.Sort(guard.Strip)

@@ -273,7 +273,7 @@ func (i *inbounder) handler(p inboundPort, t trust) ir.Handler {
 		name = "inbound-plaintext|" + decimal(p.number) + "||"
 	}
 	if p.protocol.IsHTTP() {
-		return &ir.HTTP{Name: name, Table: inboundName(p.number), Guard: i.guards.http(p.number, t), Edge: t == anyone, HTTP2: true}
+		return &ir.HTTP{Name: name, Table: inboundName(p.number), Guard: i.guards.http(p.number, t), Edge: t == anyone, HTTP2: true, Paths: pathsOf(i.set), Lenient: i.set.Mesh().Profile.Istio()}
 	}
 	return &ir.TCP{Name: name, Rules: i.guards.tcp(p.number), To: []ir.Weighted{{Cluster: inboundName(p.number), Weight: 1}}, Sources: []ir.Source{p.source}}
 }

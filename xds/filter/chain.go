@@ -30,6 +30,7 @@ type made struct {
 
 // The slots that other packages name, to place a filter before or after one.
 const (
+	SlotRefuse    = "refuse"
 	SlotStrip     = "strip"
 	SlotJWT       = "jwt-authn"
 	SlotCustom    = "custom"
@@ -44,7 +45,8 @@ const RouterName = "envoy.filters.http.router"
 // slots is the chain, in the order in which a request passes it.
 func slots() []slot {
 	return []slot{
-		{SlotStrip, stripTypes(), strip},         // first: nothing after it may see an identity that the client made up
+		{SlotRefuse, rbacTypes(), refuse},        // first: nothing decides on what two servers could read differently
+		{SlotStrip, stripTypes(), strip},         // nothing after it may see an identity that the client made up
 		{SlotJWT, jwtTypes(), jwtAuthn},          // before all that reads claims
 		{SlotCustom, rbacTypes(), custom},        // says which requests the next filter is asked about, and marks those to be audited
 		{SlotExtAuthz, extAuthzTypes(), extAuth}, // after jwt-authn, so that it decides on verified claims
@@ -81,6 +83,11 @@ func ExtensionName(httpName, slot string) string { return httpName + "/" + slot 
 func Chain(h *ir.HTTP) ([]*hcmv3.HttpFilter, []Extension, error) {
 	var filters []*hcmv3.HttpFilter
 	var extensions []Extension
+	if !h.Lenient {
+		strict := *h
+		strict.Guard.Rules = anyPort(h.Guard.Rules)
+		h = &strict
+	}
 	if !h.Egress {
 		for _, s := range slots() {
 			m, err := s.make(h)

@@ -79,14 +79,11 @@ func extAuth(h *ir.HTTP) (made, error) {
 		StatusOnError:             &typev3.HttpStatus{Code: typev3.StatusCode_Forbidden},
 		ValidateMutations:         true,
 		MetadataContextNamespaces: []string{ClaimsNamespace},
-		FilterEnabledMetadata:     marked(rbacHTTPNamespace),
+		FilterEnabledMetadata:     marked(RBACNamespace),
 		// Values of a header that is sent more than once stay apart for the embedded service (threat C39); others read what Envoy joins.
 		EncodeRawHeaders: authorizer.Embedded(),
 	}}, nil
 }
-
-// rbacHTTPNamespace is where Envoy's HTTP RBAC filter leaves the results of shadow rules, whatever the filter is called.
-const rbacHTTPNamespace = "envoy.filters.http.rbac"
 
 // marked holds for what any CUSTOM rule matched, whoever its provider is: while the two slots change one after the other, a request that
 // is marked is always decided by somebody.

@@ -2,13 +2,10 @@ package filter
 
 import (
 	"cmp"
-	"regexp"
-	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	jwtauthnv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -22,12 +19,13 @@ const (
 	// ClaimsKey is the key of the verified claims.
 	ClaimsKey = "payload"
 
-	// clockSkew in seconds is how long a token outlives its `exp` for clocks that differ. Envoy's own default is 60.
-	clockSkew = 5
+	// clockSkew in seconds is how long a token outlives its `exp` for clocks that differ. Envoy's own default is that of Istio.
+	clockSkew      = 5
+	istioClockSkew = 60
+	// istioParam is the query parameter in which Istio looks for a token where a policy names no place.
+	istioParam = "access_token"
 	// tokenCache is how many verified tokens a worker remembers for an issuer: verifying costs more than all other filters together.
 	tokenCache = 1000
-	// maxPrefix is the longest prefix of a token that a regular expression of Envoy's size can look for; where one is longer, all is refused.
-	maxPrefix = 60
 	// neverProvider is a provider whose token nobody can sign: to require it is to refuse with 401.
 	neverProvider = "credence-refuse"
 )
@@ -48,19 +46,17 @@ func jwtAuthn(h *ir.HTTP) (made, error) {
 	}
 	config.Providers = map[string]*jwtauthnv3.JwtProvider{neverProvider: neverSatisfied()}
 	for _, i := range issuers {
-		config.Providers[i.Name] = provider(i)
+		config.Providers[i.Name] = provider(i, h.Lenient)
 		m.sources = append(m.sources, i.Source)
 	}
-	for _, l := range locations(issuers) {
-		if l.Prefix != "" {
-			config.Rules = append(config.Rules, misplacedPrefix(l)...)
-		}
+	if !h.Lenient {
+		config.Rules = malformed(issuers)
 	}
 	config.Rules = append(config.Rules, rule(requirement(issuers)))
 	return m, nil
 }
 
-func provider(i ir.Issuer) *jwtauthnv3.JwtProvider {
+func provider(i ir.Issuer, lenient bool) *jwtauthnv3.JwtProvider {
 	p := &jwtauthnv3.JwtProvider{
 		Issuer: i.Issuer.Issuer, Audiences: i.Audiences,
 		JwksSourceSpecifier: keys(cmp.Or(i.JWKS, noKey)),
@@ -70,6 +66,12 @@ func provider(i ir.Issuer) *jwtauthnv3.JwtProvider {
 		ClockSkewSeconds:           clockSkew, RequireExpiration: true,
 		JwtCacheConfig: &jwtauthnv3.JwtCacheConfig{JwtCacheSize: tokenCache},
 		FromParams:     i.FromParams, FromCookies: i.FromCookies,
+	}
+	if lenient {
+		p.ClockSkewSeconds, p.RequireExpiration = istioClockSkew, false
+		if nowhere(i.Issuer) {
+			p.FromParams = []string{istioParam}
+		}
 	}
 	for _, l := range headerLocations(i.Issuer) {
 		p.FromHeaders = append(p.FromHeaders, &jwtauthnv3.JwtHeader{Name: l.Name, ValuePrefix: l.Prefix})
@@ -86,22 +88,15 @@ func keys(document string) *jwtauthnv3.JwtProvider_LocalJwks {
 
 // headerLocations spells out the default. Envoy's own would also take a token from ?access_token=, which ends up in logs and referrers.
 func headerLocations(i jwt.Issuer) []jwt.HeaderLocation {
-	if len(i.FromHeaders) == 0 && len(i.FromParams) == 0 && len(i.FromCookies) == 0 {
+	if nowhere(i) {
 		return []jwt.HeaderLocation{{Name: "authorization", Prefix: "Bearer "}}
 	}
 	return i.FromHeaders
 }
 
-func locations(issuers []ir.Issuer) []jwt.HeaderLocation {
-	var out []jwt.HeaderLocation
-	for _, i := range issuers {
-		for _, l := range headerLocations(i.Issuer) {
-			if !slices.Contains(out, l) {
-				out = append(out, l)
-			}
-		}
-	}
-	return out
+// nowhere tells whether a policy names no place where tokens stand.
+func nowhere(i jwt.Issuer) bool {
+	return len(i.FromHeaders) == 0 && len(i.FromParams) == 0 && len(i.FromCookies) == 0
 }
 
 // requirement is Istio's: some provider accepts the token; or there is none that is not accepted.
@@ -132,21 +127,6 @@ func rule(r *jwtauthnv3.JwtRequirement, headers ...*routev3.HeaderMatcher) *jwta
 		Match:           &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}, Headers: headers},
 		RequirementType: &jwtauthnv3.RequirementRule_Requires{Requires: r},
 	}
-}
-
-// misplacedPrefix refuses a header whose prefix stands anywhere but at its start. Envoy looks for the prefix in the whole value, so that
-// "xxBearer <token>" is accepted; and of two tokens it verifies the first, while a backend may read the second.
-func misplacedPrefix(l jwt.HeaderLocation) []*jwtauthnv3.RequirementRule {
-	never := &jwtauthnv3.JwtRequirement{RequiresType: &jwtauthnv3.JwtRequirement_ProviderName{ProviderName: neverProvider}}
-	if len(l.Prefix) > maxPrefix {
-		return []*jwtauthnv3.RequirementRule{rule(never)}
-	}
-	later := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: `\C+` + regexp.QuoteMeta(l.Prefix) + `\C*`},
-	}}
-	return []*jwtauthnv3.RequirementRule{rule(never, &routev3.HeaderMatcher{
-		Name: l.Name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: later},
-	})}
 }
 
 // neverSatisfied answers 401: the private key of noKey does not exist.

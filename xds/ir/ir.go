@@ -139,7 +139,22 @@ type HTTP struct {
 	// Plain HTTP of an egress listener, for the local application: no guard filters at all.
 	Egress bool
 	HTTP2  bool // clear-text HTTP/2 by prior knowledge is accepted (always on; here for ALPN of TLS chains)
+	Paths  Paths
+	// Lenient lets pass what Istio does, where that is less safe: profile istio.
+	Lenient bool
 }
+
+// Paths is how the path of a request is made canonical before anything decides on it.
+type Paths uint8
+
+// The ways. The zero value refuses all that two servers could read differently.
+const (
+	PathsStrict         Paths = iota // as PathsMergeSlashes; escaped slashes, and what is still ambiguous, are answered with 400
+	PathsNone                        // as sent
+	PathsBase                        // RFC 3986: dot segments resolved, backslashes made slashes, needless escapes undone
+	PathsMergeSlashes                // and repeated slashes merged
+	PathsDecodeAndMerge              // and escaped slashes decoded first
+)
 
 // Guard is what a request must pass before it is routed. The zero value refuses everything with 503.
 type Guard struct {

@@ -125,7 +125,10 @@ func (t *translator) http(h *ir.HTTP) ([]*listenerv3.Filter, error) {
 			return nil, err
 		}
 	}
-	manager := connectionManager(h)
+	manager, err := connectionManager(h)
+	if err != nil {
+		return nil, err
+	}
 	manager.HttpFilters = filters
 	if manager.AccessLog, err = accessLog(t.part.AccessLog); err != nil {
 		return nil, err

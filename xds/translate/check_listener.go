@@ -126,7 +126,7 @@ func (c *checker) slots(what string, l *listenerv3.Listener, m *hcmv3.HttpConnec
 		return
 	}
 	next := 0
-	order := []string{filter.SlotStrip, filter.SlotJWT, filter.SlotCustom, filter.SlotExtAuthz, filter.SlotRBACDeny, filter.SlotRBACAllow}
+	order := []string{filter.SlotRefuse, filter.SlotStrip, filter.SlotJWT, filter.SlotCustom, filter.SlotExtAuthz, filter.SlotRBACDeny, filter.SlotRBACAllow}
 	for _, h := range m.HttpFilters {
 		if next < len(order) && h.Name == filter.ExtensionName(m.StatPrefix, order[next]) {
 			next++

@@ -100,7 +100,7 @@ func TestCheckRefuses(t *testing.T) {
 		}, "failure_mode_allow"},
 		{"a slot is missing", func(t *testing.T, r *translate.Resources) {
 			manager(t, r, func(m *hcmv3.HttpConnectionManager) { m.HttpFilters = m.HttpFilters[1:] })
-		}, "strip of l is missing"},
+		}, "refuse of l is missing"},
 		{"slots change places", func(t *testing.T, r *translate.Resources) {
 			manager(t, r, func(m *hcmv3.HttpConnectionManager) {
 				m.HttpFilters[1], m.HttpFilters[5] = m.HttpFilters[5], m.HttpFilters[1]

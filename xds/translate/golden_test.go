@@ -108,6 +108,10 @@ func loadIn(t testing.TB, dir string, files []txtar.File) (*policy.Set, []policy
 			}
 			continue
 		}
+		if f.Name == "profile" {
+			mesh.Profile = policy.Profile(bytes.TrimSpace(f.Data))
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ const (
 )
 
 // connectionManager is everything but the filters: nothing in it depends on a policy.
-func connectionManager(h *ir.HTTP) *hcmv3.HttpConnectionManager {
+func connectionManager(h *ir.HTTP) (*hcmv3.HttpConnectionManager, error) {
 	m := &hcmv3.HttpConnectionManager{
 		StatPrefix: h.Name, CodecType: hcmv3.HttpConnectionManager_AUTO,
 		RouteSpecifier:           &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: h.Table, ConfigSource: ads()}},
@@ -37,28 +37,22 @@ func connectionManager(h *ir.HTTP) *hcmv3.HttpConnectionManager {
 		StreamIdleTimeout: durationpb.New(0),
 	}
 	if h.Egress {
-		return m
+		return m, nil
 	}
-	m.NormalizePath = wrapperspb.Bool(true)
-	m.MergeSlashes = true
-	m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
-	if !h.Edge {
+	if h.Edge {
+		edge(m, h)
+	} else {
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Subject: wrapperspb.Bool(true), Uri: true}
-		return m
 	}
-	edge(m, h)
-	return m
+	return m, unambiguous(m, h)
 }
 
 // edge follows Envoy's advice for proxies that face clients that are not trusted.
 func edge(m *hcmv3.HttpConnectionManager, h *ir.HTTP) {
 	m.XffNumTrustedHops = h.Hops
 	m.StreamIdleTimeout = durationpb.New(edgeStreamIdleTimeout)
-	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{
-		IdleTimeout:                  durationpb.New(edgeIdleTimeout),
-		HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
-	}
+	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(edgeIdleTimeout)}
 	m.Http2ProtocolOptions = &corev3.Http2ProtocolOptions{
 		MaxConcurrentStreams:        wrapperspb.UInt32(edgeStreams),
 		InitialStreamWindowSize:     wrapperspb.UInt32(edgeStreamWindow),

@@ -45,7 +45,7 @@ var rooms = []room{
 	// The Builder in xds/translate is the whole way from a Set to packed resources, so it knows every step of it.
 	{"xds/translate", append(vocabulary, "policy", "policy/limit", "xds/ir", "xds/compile", "xds/filter", "xds/patch", "xds/resource")},
 	{"xds/patch", append(below, "xds/filter", "xds/ir", "xds/resource")},
-	{"xds/asks", []string{"policy/opa", "xds/filter", "xds/resource"}}, // what generated configuration asks of the services
+	{"xds/asks", []string{"policy/opa", "xds/filter", "xds/resource"}}, // docs/adr/2026-11-23-only-who-is-made-to-ask-is-answered.md
 	{"snapshot", []string{"policy/...", "identity", "xds/ir", "xds/compile", "xds/filter", "xds/translate", "xds/patch", "xds/resource"}},
 	{"xds/server", []string{"identity", "policy", "snapshot", "xds/resource"}},
 
@@ -96,7 +96,7 @@ var guards = []guarded{
 	{
 		"github.com/envoyproxy/go-control-plane",
 		[]string{
-			"xds/resource", "xds/filter", "xds/translate", "xds/patch", "xds/server", "snapshot", "policy/limit", "policy/opa", "policy/explain",
+			"xds/resource", "xds/filter", "xds/translate", "xds/patch", "xds/asks", "xds/server", "snapshot", "policy/limit", "policy/opa", "policy/explain",
 			"identity/sds", "proxy", "internal/envoytest", "e2e",
 		},
 		"Envoy's protos stay where configuration is made and where its protocols are spoken; everything before speaks our own words (xds/ir)",

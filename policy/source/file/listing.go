@@ -50,7 +50,7 @@ func (l *listing) directory(dir string, depth int) {
 	if l.ended != nil && l.ended() {
 		return
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	plain, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -58,14 +58,14 @@ func (l *listing) directory(dir string, depth int) {
 		l.bad[dir] = err
 		return
 	}
-	if l.visited[real] {
+	if l.visited[plain] {
 		return
 	}
 	if depth > maxNesting {
 		l.bad[dir] = errTooDeep
 		return
 	}
-	l.visited[real] = true
+	l.visited[plain] = true
 	l.dirs = append(l.dirs, dir)
 	if l.seen != nil {
 		l.seen(dir)
@@ -99,7 +99,7 @@ func (l *listing) entry(path string, e fs.DirEntry, depth int) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		if couldHold(name) && exists(path) {
+		if exists(path) && (couldHold(name) || errors.Is(err, fs.ErrPermission)) {
 			l.bad[path] = err
 		}
 	case info.IsDir():

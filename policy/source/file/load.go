@@ -88,7 +88,7 @@ func (c content) result() kinds.Result {
 // unreadable tells why a path cannot be read; what follows from that is told beside it, for each object.
 func unreadable(path string, err error) policy.Problem {
 	try := "let the user that runs credence read it"
-	if errors.Is(err, errNotRegular) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTooMany) {
+	if errors.Is(err, errNotRegular) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTooMany) || errors.Is(err, errTooDeep) {
 		try = "put a regular file in its place, or move it out of the directory"
 	}
 	var pe *fs.PathError
@@ -138,10 +138,10 @@ func (r reader) one(j job) content {
 
 var errNotRegular = errors.New("not a regular file")
 
-// readBounded reads a regular file, and no more of it than is needed to see that it is too large. Opening never waits for a pipe's other end.
-func readBounded(path string, any bool) ([]byte, error) {
+// readBounded reads a regular file (or what the user named), and no more of it than is needed to see that it is too large. Opening never waits for a pipe's other end.
+func readBounded(path string, named bool) ([]byte, error) {
 	flags := os.O_RDONLY
-	if !any {
+	if !named {
 		flags |= syscall.O_NONBLOCK
 	}
 	f, err := os.OpenFile(path, flags, 0)
@@ -153,7 +153,7 @@ func readBounded(path string, any bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !any && !info.Mode().IsRegular() {
+	if !named && !info.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
 	return io.ReadAll(io.LimitReader(f, strict.MaxFileBytes+1))

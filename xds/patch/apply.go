@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 
@@ -17,8 +18,9 @@ import (
 type Settings struct {
 	Direction     ir.Direction
 	RootNamespace string
-	Check         func(*resource.Messages) error   // what the resources must pass after every patch
-	Limits        func() map[string][]filter.Limit // the rate limit configurations, by domain; called where a filter needs one
+	Check         func(*resource.Messages) error               // what the resources must pass after every patch
+	Weaker        func(before, after *resource.Messages) error // what guards less after a patch than before it
+	Limits        func() map[string][]filter.Limit             // the rate limit configurations, by domain; called where a filter needs one
 }
 
 // Apply applies EnvoyFilters to resources. A patch that cannot be read, or after which the resources no longer pass the check, is left out
@@ -168,7 +170,27 @@ func (a *applier) apply(p *one) {
 		a.refuse(p, before, "ENVOYFILTER_QUARANTINED", err)
 		return
 	}
+	if err := a.settings.Weaker(a.messages, t.messages); err != nil && !a.waived(p, err) {
+		a.refuse(p, before, "ENVOYFILTER_WEAKER_GUARDS", err)
+		return
+	}
 	a.messages = t.messages
+}
+
+// AnnotationWeaker on an EnvoyFilter is the reason why its patches may make guards weaker.
+const AnnotationWeaker = "credence.dev/allow-weaker-guards"
+
+// waived tells whether the author of a patch that makes guards weaker has said why; it is told all the same.
+func (a *applier) waived(p *one, err error) bool {
+	reason := strings.TrimSpace(p.object.Annotations[AnnotationWeaker])
+	if reason == "" {
+		return false
+	}
+	a.problem(p, policy.Problem{
+		Field: p.field(".patch"), Code: "ENVOYFILTER_WEAKER_GUARDS", Severity: policy.Warning,
+		Says: fmt.Sprintf("%v; the patch is in force because: %s", err, reason), Try: "write a policy instead",
+	})
+	return true
 }
 
 // refuse leaves a patch out; what was told about it while it was tried no longer matters.

@@ -24,7 +24,10 @@ type Messages struct {
 	// of hosts like that. Thaw makes both editable.
 	Finished []*Resource
 	Tables   []*Table
-	from     map[id]*origins
+	// Client: the listeners are for requests of the workload itself, which no guard stands in front of. It is said here because patches edit
+	// everything else that would tell.
+	Client bool
+	from   map[id]*origins
 }
 
 // origins is what one resource came from: thousands of objects, for the route table of a large mesh.
@@ -71,6 +74,7 @@ func (m *Messages) Sources(t Type, name string) []Source {
 // Clone copies deeply, but for what is finished.
 func (m *Messages) Clone() *Messages {
 	c := &Messages{
+		Client:   m.Client,
 		Finished: m.Finished, Tables: m.Tables,
 		Clusters: cloneAll(m.Clusters), Endpoints: cloneAll(m.Endpoints), Extensions: cloneAll(m.Extensions),
 		Listeners: cloneAll(m.Listeners), Routes: cloneAll(m.Routes), from: make(map[id]*origins, len(m.from)),

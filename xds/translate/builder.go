@@ -59,7 +59,7 @@ func (b *Builder) messages(set *policy.Set, key compile.PartKey) (*Resources, []
 		return nil, problems, fmt.Errorf("refused by the last check: %w", err)
 	}
 	messages, told := patch.Apply(messages, compile.PatchesOf(set, key), patch.Settings{
-		Direction: part.Direction, RootNamespace: set.Mesh().RootNamespace, Check: Check,
+		Direction: part.Direction, RootNamespace: set.Mesh().RootNamespace, Check: Check, Weaker: Weaker,
 		Limits: func() map[string][]filter.Limit { return limitsOf(set) },
 	})
 	return messages, append(problems, told...), nil

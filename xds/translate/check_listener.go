@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -72,7 +71,11 @@ func (c *checker) listeners() {
 			c.fail("listener %s: no filter chain", l.Name)
 		}
 		names := map[string]bool{}
-		for _, chain := range l.FilterChains {
+		chains := l.FilterChains
+		if l.DefaultFilterChain != nil {
+			chains = append(slices.Clone(chains), l.DefaultFilterChain)
+		}
+		for _, chain := range chains {
 			if names[chain.Name] {
 				c.fail("listener %s: two chains are called %q", l.Name, chain.Name)
 			}
@@ -120,16 +123,28 @@ func (c *checker) manager(what string, l *listenerv3.Listener, f *listenerv3.Fil
 	}
 }
 
-// slots: a server-side connection manager has all guards, in order.
+// slots: a server-side connection manager has all guards, in order, and no way around them.
 func (c *checker) slots(what string, l *listenerv3.Listener, m *hcmv3.HttpConnectionManager) {
-	if m.StatPrefix == "" || strings.HasPrefix(m.StatPrefix, "outbound_") {
+	if c.r.Client {
 		return
 	}
-	next := 0
+	next, name := 0, ""
 	order := []string{filter.SlotRefuse, filter.SlotStrip, filter.SlotJWT, filter.SlotCustom, filter.SlotExtAuthz, filter.SlotRBACDeny, filter.SlotRBACAllow}
 	for _, h := range m.HttpFilters {
-		if next < len(order) && h.Name == filter.ExtensionName(m.StatPrefix, order[next]) {
-			next++
+		if own, ok := strings.CutSuffix(h.Name, "/"+order[0]); ok && next == 0 {
+			name = own
+		}
+		if next == len(order) || name == "" || h.Name != filter.ExtensionName(name, order[next]) {
+			continue
+		}
+		next++
+		if h.Disabled || h.IsOptional || h.GetConfigDiscovery() == nil || h.GetConfigDiscovery().DefaultConfig != nil {
+			c.fail("%s: %s of %s may be without its configuration", what, h.Name, l.Name)
+		}
+	}
+	for _, u := range m.UpgradeConfigs {
+		if len(u.Filters) > 0 {
+			c.fail("%s: upgrade %q of %s has filters in place of the guards", what, u.UpgradeType, l.Name)
 		}
 	}
 	if next < len(order) {
@@ -137,7 +152,12 @@ func (c *checker) slots(what string, l *listenerv3.Listener, m *hcmv3.HttpConnec
 	}
 }
 
-// tcpSlots: a chain of an inbound listener that forwards bytes has all guards, in order, before it does.
+// ends tells whether a network filter is one whose guards are checked on their own.
+func ends(f *listenerv3.Filter) bool {
+	return f.GetTypedConfig() != nil && (f.GetTypedConfig().MessageIs(&hcmv3.HttpConnectionManager{}) || f.GetTypedConfig().MessageIs(&tcpproxyv3.TcpProxy{}))
+}
+
+// tcpSlots: a chain of a server that forwards bytes has all guards, in order, before it does.
 func (c *checker) tcpSlots(what string, l *listenerv3.Listener, filters []*listenerv3.Filter) {
 	order, next := filter.TCPSlots(), 0
 	for _, f := range filters {
@@ -148,11 +168,14 @@ func (c *checker) tcpSlots(what string, l *listenerv3.Listener, filters []*liste
 		switch {
 		case next < len(order) && strings.HasSuffix(f.Name, "/"+order[next]) && f.GetConfigDiscovery() != nil:
 			next++
-		case l.TrafficDirection != corev3.TrafficDirection_INBOUND || f.GetTypedConfig() == nil || !f.GetTypedConfig().MessageIs(proxy):
+		case c.r.Client || f.GetTypedConfig() == nil || !f.GetTypedConfig().MessageIs(proxy):
 		case f.GetTypedConfig().UnmarshalTo(proxy) != nil || proxy.GetCluster() == blackHole: // goes nowhere
 		case next < len(order):
 			c.fail("%s: %s is missing or out of order before bytes are forwarded", what, order[next])
 		}
+	}
+	if n := len(filters); n > 0 && !c.r.Client && next < len(order) && !ends(filters[n-1]) {
+		c.fail("%s: the last filter of %s is none that guards stand before", what, l.Name)
 	}
 }
 

@@ -100,7 +100,26 @@ func TestCheckRefuses(t *testing.T) {
 		}, "failure_mode_allow"},
 		{"a slot is missing", func(t *testing.T, r *translate.Resources) {
 			manager(t, r, func(m *hcmv3.HttpConnectionManager) { m.HttpFilters = m.HttpFilters[1:] })
-		}, "refuse of l is missing"},
+		}, "of l is missing"},
+		{"a slot is disabled", func(t *testing.T, r *translate.Resources) {
+			manager(t, r, func(m *hcmv3.HttpConnectionManager) { m.HttpFilters[len(m.HttpFilters)-2].Disabled = true })
+		}, "may be without its configuration"},
+		{"a slot is optional", func(t *testing.T, r *translate.Resources) {
+			manager(t, r, func(m *hcmv3.HttpConnectionManager) { m.HttpFilters[len(m.HttpFilters)-2].IsOptional = true })
+		}, "may be without its configuration"},
+		{"an upgrade without the slots", func(t *testing.T, r *translate.Resources) {
+			manager(t, r, func(m *hcmv3.HttpConnectionManager) {
+				m.UpgradeConfigs[0].Filters = m.HttpFilters[len(m.HttpFilters)-1:]
+			})
+		}, "in place of the guards"},
+		{"a default chain without the slots", func(t *testing.T, r *translate.Resources) {
+			c := r.Listeners[0].FilterChains[0]
+			r.Listeners[0].DefaultFilterChain = &listenerv3.FilterChain{Name: "open", Filters: []*listenerv3.Filter{{Name: c.Filters[0].Name, ConfigType: &listenerv3.Filter_TypedConfig{
+				TypedConfig: edit(t, c.Filters[0].GetTypedConfig(), &hcmv3.HttpConnectionManager{}, func(m *hcmv3.HttpConnectionManager) {
+					m.StatPrefix, m.HttpFilters = "outbound_x", m.HttpFilters[len(m.HttpFilters)-1:]
+				}),
+			}}}}
+		}, "is missing"},
 		{"slots change places", func(t *testing.T, r *translate.Resources) {
 			manager(t, r, func(m *hcmv3.HttpConnectionManager) {
 				m.HttpFilters[1], m.HttpFilters[5] = m.HttpFilters[5], m.HttpFilters[1]

@@ -17,7 +17,7 @@ type Resources = resource.Messages
 
 // Part translates a part.
 func Part(p *ir.Part) (*Resources, error) {
-	t := &translator{part: p, out: &Resources{}}
+	t := &translator{part: p, out: &Resources{Client: p.Direction == ir.Outbound}}
 	for i := range p.Clusters {
 		if err := t.cluster(&p.Clusters[i]); err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", p.Clusters[i].Name, err)

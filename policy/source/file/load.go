@@ -138,7 +138,8 @@ func (r reader) one(j job) content {
 
 var errNotRegular = errors.New("not a regular file")
 
-// readBounded reads a regular file (or what the user named), and no more of it than is needed to see that it is too large. Opening never waits for a pipe's other end.
+// readBounded reads a regular file, or what the user named, and no more of it than is needed to see that it is too large. A pipe that nobody
+// named is not waited for.
 func readBounded(path string, named bool) ([]byte, error) {
 	flags := os.O_RDONLY
 	if !named {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/credence-mesh/credence/console"
 	"github.com/credence-mesh/credence/identity"
+	"github.com/credence-mesh/credence/internal/validate"
 	"github.com/credence-mesh/credence/policy"
 	"github.com/credence-mesh/credence/policy/lint"
 	"github.com/credence-mesh/credence/snapshot"
@@ -116,7 +117,7 @@ func (f *facts) Status() console.Status {
 	r := f.c.pipeline.Report()
 	s := console.Status{
 		Version: versionString(), Started: f.started, Ready: f.Ready() == nil, Objects: f.set.Load().Len(), Workloads: r.Workloads,
-		Problems: slices.Concat(r.Problems(), *f.linted.Load()),
+		Problems: validate.Merged(lint.Ignored(f.set.Load(), r.Problems()), *f.linted.Load()),
 	}
 	slices.SortFunc(s.Problems, policy.Problem.Compare)
 	s.Problems = slices.Compact(s.Problems)

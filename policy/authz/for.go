@@ -3,6 +3,7 @@ package authz
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"strconv"
 
 	securityv1beta1 "istio.io/api/security/v1beta1"
@@ -138,9 +139,9 @@ func (c *collector) compile(p *policy.AuthorizationPolicy) ([]Rule, error) {
 func (c *collector) httpOnly(p *policy.AuthorizationPolicy, i int, narrow bool, fields []string) {
 	slices.Sort(fields)
 	fields = slices.Compact(fields)
-	says := fmt.Sprintf("a TCP port has no %v: the conditions are dropped there, so the rule covers more connections", fields)
+	says := fmt.Sprintf("a TCP port has no %s: the conditions are dropped there, so the rule covers more connections", strings.Join(fields, ", "))
 	if narrow {
-		says = fmt.Sprintf("a TCP port has no %v: the rule allows nothing there", fields)
+		says = fmt.Sprintf("a TCP port has no %s: the rule allows nothing there", strings.Join(fields, ", "))
 	}
 	c.problem(p, policy.Problem{
 		Field: fmt.Sprintf("spec.rules[%d]", i), Code: "AUTHZ_HTTP_ONLY_ON_TCP", Says: says, Severity: policy.Warning,

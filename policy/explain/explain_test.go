@@ -64,6 +64,7 @@ func TestVerdicts(t *testing.T) {
 		{name: "TLS without a certificate", request: explain.Request{Port: 8080, Transport: explain.TLS}, decision: explain.Deny, rule: -1, step: "tls: the port demands a client certificate"},
 		{name: "a foreign trust domain", request: by("spiffe://other.example/ns/shop/sa/web"), decision: explain.Deny, rule: -1, step: "tls: the caller is spiffe://other.example"},
 		{name: "a port that nobody serves", request: with(by(web), func(r *explain.Request) { r.Port = 1 }), decision: explain.Deny, rule: -1, step: "listener: the proxy has no listener for port 1"},
+		{name: "a gateway without its certificate", workload: "edge/gate", request: explain.Request{Port: 443, Transport: explain.TLS}, decision: explain.Deny, rule: -1, step: "listener: the port is closed"},
 		{name: "verified claims", request: with(by(web), func(r *explain.Request) { r.Method, r.Path, r.Claims = "PUT", "/orders/7/items", admin }), code: 200, decision: explain.Allow, policy: "shop/orders", rule: 1, at: "shop.yaml:34", step: "jwt: the claims are taken"},
 		{name: "claims of an unknown issuer", request: with(by(web), func(r *explain.Request) { r.Claims = map[string]any{"iss": "x"} }), code: 401, decision: explain.Deny, policy: "shop/jwt", rule: -1, at: "shop.yaml:11", step: "jwt: the token's issuer"},
 		{name: "claims for another audience", request: with(by(web), func(r *explain.Request) {

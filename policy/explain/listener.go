@@ -46,6 +46,10 @@ func (r *run) connect() {
 		return
 	}
 	r.conn.chain = chain.GetName()
+	if r.closed(chain) {
+		r.deny("listener", 0, "the port is closed, because something that it needs is missing or not valid; credence validate says what")
+		return
+	}
 	if r.handshake(chain); !r.done {
 		r.network(chain)
 	}
@@ -159,6 +163,17 @@ func (r *run) handshake(chain *listenerv3.FilterChain) {
 	default:
 		r.verifyPeer(context.GetCommonTlsContext())
 	}
+}
+
+// closed tells whether a chain is one that refuses every connection, whoever it is from.
+func (r *run) closed(chain *listenerv3.FilterChain) bool {
+	for _, f := range chain.GetFilters() {
+		m, err := r.config.unpack(f.GetTypedConfig())
+		if rules, ok := m.(*netrbacv3.RBAC); err == nil && ok && rules.GetRules().GetPolicies()["credence-closed"] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *run) verifyPeer(c *tlsv3.CommonTlsContext) {

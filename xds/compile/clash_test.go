@@ -88,3 +88,20 @@ spec: {hosts: [b.example], addresses: [10.90.0.2], ports: [{number: 81, name: tc
 		}
 	}
 }
+
+// TestAuthorizerComes: servers are built again when the service that decides for them comes, and no sooner than somebody names it.
+func TestAuthorizerComes(t *testing.T) {
+	t.Parallel()
+	mesh := policy.DefaultMesh()
+	mesh.ExtensionProviders = []policy.ExtensionProvider{{Name: "ours", EnvoyExtAuthzGRPC: &policy.ExtAuthzGRPC{Service: "authz.production", Port: 9000}}}
+	const before = "kind: WorkloadEntry\nmetadata: {name: w, namespace: shop}\nspec: {address: 127.0.0.1}"
+	for name, inbound := range map[string]bool{"authz": true, "other": false} {
+		old := policytest.In(t, mesh, before)
+		next := policytest.In(t, mesh, "kind: Service\nmetadata: {name: "+name+", namespace: production}\nspec: {ports: [{name: grpc, port: 9000}]}")
+		s, _ := policy.Get[*policy.Service](next, "production", name)
+		now := old.Apply([]policy.Resource{s}, nil)
+		if got := New().Affected(old, now, policy.Diff(old, now)); got.Inbound != inbound {
+			t.Errorf("%s: inbound parts are affected: %v", name, got.Inbound)
+		}
+	}
+}

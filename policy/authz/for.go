@@ -3,8 +3,8 @@ package authz
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"strconv"
+	"strings"
 
 	securityv1beta1 "istio.io/api/security/v1beta1"
 

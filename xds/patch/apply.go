@@ -196,8 +196,12 @@ func (a *applier) waived(p *one, err error) bool {
 // refuse leaves a patch out; what was told about it while it was tried no longer matters.
 func (a *applier) refuse(p *one, before int, code string, err error) {
 	a.problems = a.problems[:before]
+	try := "compare it with Envoy's reference of the message"
+	if code == "ENVOYFILTER_WEAKER_GUARDS" {
+		try = "write a policy instead; where it must be, annotate the EnvoyFilter with " + AnnotationWeaker + ": \"<reason>\""
+	}
 	a.problem(p, policy.Problem{
-		Field: p.field(".patch"), Code: code, Says: err.Error() + "; the patch is left out", Try: "compare it with Envoy's reference of the message",
+		Field: p.field(".patch"), Code: code, Says: err.Error() + "; the patch is left out", Try: try,
 	})
 }
 

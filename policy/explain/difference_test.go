@@ -193,11 +193,14 @@ func (f *field) told(i int, r explain.Request) (said, []explain.Step) {
 	if v.Decision == explain.Unknown {
 		s.code = -1
 	}
-	if f.sets[i].edge && s.code == 404 && v.Steps[len(v.Steps)-1].Name == "route" {
+	if !f.sets[i].edge {
+		return s, v.Steps
+	}
+	if s.code == 404 && v.Steps[len(v.Steps)-1].Name == "route" {
 		s.code = 200 // the gateway has no route; the one that newField gives it answers
-		if slices.ContainsFunc(v.Steps, func(x explain.Step) bool { return x.Outcome == explain.NotEvaluated }) {
-			s.code = -1
-		}
+	}
+	if slices.ContainsFunc(v.Steps, func(x explain.Step) bool { return x.Outcome == explain.NotEvaluated }) {
+		s.code = -1 // also of a refusal after it: somebody may have refused before, in another way
 	}
 	return s, v.Steps
 }

@@ -163,6 +163,7 @@ func (g *gatewayer) listen(port []gatewayListener, routes []attachment) {
 	for _, a := range g.addresses() {
 		g.part.Listeners = append(g.part.Listeners, ir.Listener{
 			Name: a + "_" + decimal(number), Address: a, Port: number, Direction: ir.Edge, Chains: chains, Sources: []ir.Source{sourceOf(&g.object.Object)},
+			ProxyProtocol: g.set.Mesh().DefaultConfig.GatewayTopology.ProxyProtocol != nil,
 		})
 	}
 }

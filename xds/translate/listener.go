@@ -94,8 +94,12 @@ func listenerFilters(l *ir.Listener) ([]*listenerv3.ListenerFilter, error) {
 	return out, nil
 }
 
+// inspects: every listener that takes TLS is inspected, so that rules about the server name (connection.sni) see one on each of them.
 func inspects(l *ir.Listener) bool {
 	for i := range l.Chains {
+		if l.Chains[i].TLS.Mode != ir.Plaintext {
+			return true
+		}
 		if m := &l.Chains[i].Match; m.Transport != ir.AnyTransport || len(m.ServerNames) > 0 || len(m.ALPN) > 0 {
 			return true
 		}

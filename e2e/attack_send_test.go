@@ -41,7 +41,7 @@ func (x *arena) send(t *testing.T, d door, raw string, patience time.Duration) [
 	var got []int
 	r := bufio.NewReader(conn)
 	for {
-		answer, err := http.ReadResponse(r, nil)
+		answer, err := http.ReadResponse(r, nil) //nolint:bodyclose // read to its end below; the connection is closed
 		if err != nil {
 			return got
 		}

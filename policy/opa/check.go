@@ -57,7 +57,7 @@ func (s *Service) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.
 	caller, err := s.options.Callers.Admit(ctx, req.GetAttributes().GetContextExtensions()[DecisionKey])
 	if err != nil {
 		s.metrics.refused()
-		return respond(result{status: http.StatusForbidden}, newID(), Caller), nil
+		return respond(result{status: http.StatusForbidden}, newID(), Caller), nil //nolint:nilerr // the refusal is the answer
 	}
 	return s.check(ctx, caller, req), nil
 }

@@ -5,12 +5,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/credence-mesh/credence/policy/authz"
 	"github.com/credence-mesh/credence/xds/ir"
 )
-
-// open is the rules of traffic of the own application: it is the server that decides.
-func open() authz.Rules { return authz.Rules{Open: true} }
 
 // client is who asks for the virtual hosts of a service.
 type client struct {

@@ -95,6 +95,9 @@ func BenchmarkEndpointEdit(b *testing.B) {
 	builder := translate.NewBuilder()
 	key := compile.PartKey{Kind: compile.OutboundPart, Namespace: "ns-7", EgressPort: compile.DefaultEgressPort}
 	list, _, err := builder.Build(set, key)
+	if err != nil {
+		b.Fatal(err)
+	}
 	for n := 0; b.Loop(); n++ {
 		e := &policy.Endpoints{Object: object(policy.KindEndpoints, "ns-7", "svc-7", uint64(n)), Subsets: []corev1.EndpointSubset{{
 			Addresses: []corev1.EndpointAddress{{IP: fmt.Sprintf("10.0.%d.%d", n>>8&255, n&255)}}, Ports: []corev1.EndpointPort{{Port: 8080}},

@@ -85,9 +85,6 @@ func (m *memory) header(p *routev3.HeaderMatcher, h *headers) answer {
 		if len(values) == 0 {
 			values = []string{""}
 		}
-		if len(values) > 1 && p.GetInvertMatch() {
-			return maybe
-		}
 		a = some(values, func(v string) answer { return m.text(s.StringMatch, v) })
 	}
 	if p.GetInvertMatch() {
@@ -140,7 +137,7 @@ func (m *memory) route(p *routev3.RouteMatch, h *headers) answer {
 			return every(p.GetHeaders(), func(x *routev3.HeaderMatcher) answer { return m.header(x, h) })
 		},
 		func() answer {
-			query := paramsOf(h.path())
+			query := rawParamsOf(h.path())
 			return every(p.GetQueryParameters(), func(x *routev3.QueryParameterMatcher) answer { return m.parameter(x, query) })
 		},
 	}

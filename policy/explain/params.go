@@ -6,6 +6,15 @@ import "strings"
 type params []Header
 
 func paramsOf(path string) params {
+	out := rawParamsOf(path)
+	for i := range out {
+		out[i] = Header{unescape(out[i].Name), unescape(out[i].Value)}
+	}
+	return out
+}
+
+// rawParamsOf are query parameters as they were sent: so does Envoy match them.
+func rawParamsOf(path string) params {
 	_, query, ok := strings.Cut(path, "?")
 	if !ok {
 		return nil
@@ -18,7 +27,7 @@ func paramsOf(path string) params {
 	var out params
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		out = append(out, Header{unescape(name), unescape(value)})
+		out = append(out, Header{name, value})
 	}
 	return out
 }

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"testing"
 
+	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/credence-mesh/credence/internal/envoytest"
 	"github.com/credence-mesh/credence/internal/issuer"
@@ -102,7 +104,7 @@ spec:
 	p := start(t, rig{
 		services: services, http: &ir.HTTP{Name: "in", Guard: guard(t, set, "production", "gw", map[string]envoytest.Issuer{"https://a.example/": a})},
 		front: []*hcmv3.HttpFilter{{Name: "ratelimit", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(t, &ratelimitv3.RateLimit{
-			Domain: "d", RateLimitService: RateLimitService(), RateLimits: limits, FailureModeDeny: true,
+			Domain: "d", RateLimitService: patientService(), RateLimits: limits, FailureModeDeny: true,
 		})}}},
 	})
 	const (
@@ -188,4 +190,11 @@ func FuzzQuote(f *testing.F) {
 			}
 		}
 	})
+}
+
+// patientService gives the limiter all the time that it needs: what a busy machine makes of a time limit is not what is tested.
+func patientService() *ratelimitconfigv3.RateLimitServiceConfig {
+	s := RateLimitService()
+	s.GrpcService.Timeout = durationpb.New(envoytest.Patience)
+	return s
 }

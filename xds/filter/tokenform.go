@@ -41,6 +41,10 @@ func malformed(issuers []ir.Issuer) []*jwtauthnv3.RequirementRule {
 	for _, p := range distinct(params) {
 		out = append(out, malformedParam(p)...)
 	}
+	if len(params) > 0 {
+		// Envoy finds a token also where the name of its parameter is escaped, and the conditions above do not.
+		out = append(out, refuseToken(onHeaderValue(":path", regex(`\C*[?&][^=&]*%[^=&]*=\C*`, false))))
+	}
 	for _, c := range distinct(cookies) {
 		out = append(out, malformedCookie(c)...)
 	}

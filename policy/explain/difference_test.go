@@ -32,7 +32,7 @@ import (
 const (
 	pairsInCI  = 10_000
 	seedInCI   = 20261123 // a change is judged by the same pairs as the one before it
-	setsAtOnce = 100 // on one Envoy, a listener each
+	setsAtOnce = 100      // on one Envoy, a listener each
 	pairsOfSet = 100
 )
 

@@ -19,7 +19,7 @@ var rooms = []room{
 	{"policy/jwt", below},
 	{"policy/jwt/jwks", append(below, "policy/jwt")},
 	{"policy/authz", below},
-	{"policy/limit", below},
+	{"policy/limit", append(below, "policy/strict")},
 	{"policy/opa", below},
 	{"policy/body", below},
 	{"policy/lint", append(below, "policy/strict", "policy/peer", "policy/jwt", "policy/authz", "policy/limit", "policy/opa")},

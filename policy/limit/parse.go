@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/credence-mesh/credence/policy"
+	"github.com/credence-mesh/credence/policy/strict"
 )
 
 // Bounds of one configuration, against documents made to exhaust us.
@@ -127,7 +128,7 @@ func (p *parser) mapping(n *yaml.Node, field string, depth int, known []string, 
 }
 
 func suggestion(word string, known []string) string {
-	if n := nearest(word, known); n != "" {
+	if n, ok := strict.Nearest(word, known); ok {
 		return n
 	}
 	return "one of " + strings.Join(known, ", ")
